@@ -30,12 +30,18 @@ def resident_mb() -> float:
     return float(comm.allreduce(pages * 4096 / 1e6, op=MPI.SUM))
 
 
-def of_case(path: Path, cells: list[int] | None, data: Path | None) -> list[Row]:
-    """Of reading a case and of one gradient. Collective."""
-    rows: list[Row] = []
-    imports = peak_memory_mb_of_a_rank(comm)
+def of_case(
+    path: Path, cells: list[int] | None, data: Path | None, imports: float | None = None
+) -> list[Row]:
+    """Of reading a case and of one gradient. Collective.
 
-    def step(name: str, active: int, largest: int) -> None:
+    Args:
+        imports: MB of a rank before all; None: as it is now.
+    """
+    rows: list[Row] = []
+    imports = peak_memory_mb_of_a_rank(comm) if imports is None else imports
+
+    def step(name: str, active: int, largest: int, box: int) -> None:
         most = peak_memory_mb_of_a_rank(comm) - imports
         rows.append(
             {
@@ -44,6 +50,7 @@ def of_case(path: Path, cells: list[int] | None, data: Path | None) -> list[Row]
                 "MB of a rank over imports": most,
                 "active cells": active,
                 "of a rank": largest,
+                "of its box": box,
             }
         )
 
@@ -51,7 +58,8 @@ def of_case(path: Path, cells: list[int] | None, data: Path | None) -> list[Row]
     ensemble = Ensemble.split(comm, 1, case.experiment_count)
     grid = case.grid(ensemble.space)
     active = int(np.count_nonzero(grid.active))
-    sizes = grid.active_size, comm.allreduce(active, op=MPI.MAX)
+    most = [comm.allreduce(k, op=MPI.MAX) for k in (active, grid.active.size)]
+    sizes = grid.active_size, most[0], most[1]
     on = case.on(grid)
     forward = on.forward(range(case.experiment_count), case.times(), case.storage(grid))
     m = on.start()

@@ -1,4 +1,4 @@
-"""Case files: TOML with variables and a shared grid, read on every rank into a Case."""
+"""Case files: TOML with variables and a shared grid, read by one rank into every rank's Case."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_case(
     variables: Mapping[str, str] | None = None,
     memory: str | None = None,
 ) -> Case:
-    """Reads and validates a case on every rank. Collective.
+    """Reads a case on rank 0, and validates it on every rank. Collective.
 
     Args:
         path: a TOML file.
@@ -55,11 +55,14 @@ def load_case(
     Raises:
         InputError: naming the key that is wrong.
     """
+    file, raw = Path(path), dict[str, Plain]()
     with collective(comm):
-        file = Path(path)
-        raw = raw_case(file, variables or {})
-        if data is not None and not Path(data).is_dir():
-            raise InputError("--data", data, "an existing folder")
+        if comm.rank == 0:
+            raw = raw_case(file, variables or {})
+            if data is not None and not Path(data).is_dir():
+                raise InputError("--data", data, "an existing folder")
+    raw = comm.bcast(raw, root=0)
+    with collective(comm):
         table = validated(raw)
         if memory and table.time is None:
             raise InputError("--memory", memory, "a case with a [time] section")

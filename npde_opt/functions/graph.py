@@ -196,7 +196,9 @@ class Graph:
         numbers = {k: self.nodes[k].value for k in order if self.is_number(k)}
         used = {self.nodes[k].operation for k in order} - {""}
         cellwise = used <= OPERATIONS.keys()
-        lines, space = [f"{_locals(arguments)} = values"], dict[str, object]()
+        lines, space = list[str](), dict[str, object]()
+        if arguments:
+            lines.append(f"{_locals(arguments)} = values")
         for k in order:
             node = self.nodes[k]
             if not node.operation:

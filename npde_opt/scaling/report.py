@@ -13,6 +13,7 @@ from npde_opt.io.files import whole_file
 from npde_opt.io.results import versions
 from npde_opt.scaling import collect, drawing, logs
 from npde_opt.scaling.collect import Row
+from npde_opt.scaling.counted import HEAD, counted, lines
 from npde_opt.scaling.launch import Place
 from npde_opt.scaling.model import (
     LEAST_RUNS,
@@ -75,6 +76,9 @@ def report(
     notes = _notes(rows, failed, checked, predicted, fitted)
     for line in notes:
         say(line)
+    counts = counted(rows)
+    for line in lines(counts) if counts else ():
+        say(line)
     _write(place.out / "study.csv", collect.table(rows))
     _write(place.out / "extrap.txt", extrap(rows))
     record = _record(rows, failed, rates, checked, predicted, fitted)
@@ -83,6 +87,7 @@ def report(
         drawn = _draw(place, rows, predicted)
         command = " ".join(place.plan.command)
         tables = {"Runs": _runs(rows), "Prediction": _predicted(predicted)}
+        tables["A solve"] = [HEAD, *(c.words() for c in counts)]
         shown = {k: v for k, v in tables.items() if len(v) > 1}
         _write(place.out / "index.html", page(command, notes, shown, drawn))
         say(f"all in {place.out / 'index.html'}")

@@ -132,6 +132,10 @@ def test_the_code_of_scalars_is_the_same_function(text):
         )
 
 
+def test_a_text_without_names_is_a_number():
+    assert Expressions(["1.5", "2*3"], []).value() == [1.5, 6.0]
+
+
 def test_a_branch_that_is_not_taken_need_not_have_a_slope():
     e = Expressions(["where(u > 0, sqrt(u), 0) + where(u > 0, u*log(u), 0)"], ("u",))
     assert e.push(np.array([0.0, 1.0]), np.ones(2))[0] == pytest.approx([0.0, 1.5])

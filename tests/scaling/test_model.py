@@ -5,6 +5,7 @@ import pytest
 
 from npde_opt.errors import InputError
 from npde_opt.scaling.collect import Row
+from npde_opt.scaling.counted import HEAD, counted, lines
 from npde_opt.scaling.logs import Stage
 from npde_opt.scaling.model import (
     VALUE,
@@ -183,3 +184,29 @@ def test_nonsense_is_refused():
     assert nodes("4096x128") == 4096 * 128
     with pytest.raises(InputError, match="--latency: got -1"):
         Network(latency=-1.0).check()
+
+
+def test_counts_of_a_solve_stand_beside_the_model_of_the_other_runs():
+    """Whose constants they follow from, so that it is met whatever the work of a run."""
+    more = dataclasses.replace(row(64, 8), krylov=11.0)
+    stages = {
+        n: dataclasses.replace(
+            s,
+            messages=1.1 * s.messages,
+            bytes=1.1 * s.bytes,
+            reductions=1.1 * s.reductions,
+        )
+        for n, s in more.stages.items()
+    }
+    more = dataclasses.replace(more, stages=stages)
+    found = counted([more, row(64, 4), row(64, 1), row(64, 2), row(32, 2)])
+    assert [c.row.run.ranks for c in found] == [1, 2, 4, 8]
+    assert [round(c.alone, 6) for c in found] == [1, 1, 1, 1.1]
+    assert found[0].expected is None
+    for c in found[1:]:
+        for name in ("reductions", "messages", "bytes"):
+            counts = getattr(c.own, name), getattr(c.expected, name)
+            assert counts[0] == pytest.approx(counts[1], rel=1e-9) and counts[0] > 0
+    text = lines(found)
+    assert len(text) == 5 and text[0].split()[:2] == HEAD[:2]
+    assert counted([row(64, 2)]) == []

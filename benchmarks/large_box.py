@@ -1,0 +1,118 @@
+"""A box of N^3 cells of which a quarter is active, a ball: set-up, one state, one gradient. Memory
+of the fullest rank beside a model of the smaller boxes, then asked for a large machine.
+
+mpirun -n 8 python benchmarks/large_box.py [--sizes 48 64 80 128] [--cells 1024] [--on 4096]
+
+    bytes over imports = e + a (active cells of the rank) + b (cells of its box)
+
+with a, b, e >= 0 fitted to relative errors of all sizes but the last. Of the large machine the
+fullest box and the largest one are taken together. A value a cell of every 256 is observed, and 0
+is fitted, which takes the same memory.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from common import Row, comm, parser, report
+from memory import of_case
+from scipy.optimize import nnls
+
+from npde_opt.grids.cuts import SHARE
+from npde_opt.io.results import peak_memory_mb_of_a_rank
+
+RADIUS = (3 / (16 * math.pi)) ** (1 / 3)
+"""Of a ball that is a quarter of the unit cube."""
+CASE = """
+[grid]
+shape = [{n}, {n}, {n}]
+active = {{ expression = "{radius} - sqrt((x-0.5)**2 + (y-0.5)**2 + (z-0.5)**2) + 0.5" }}
+[equation]
+terms = [{{ diffusion = "D" }}, {{ reaction = "c" }}, {{ source = 1.0 }}]
+known = {{ c = 1.0 }}
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = 2.0
+[[observation]]
+random = {points}
+noise = 0.01
+[[regularization]]
+"""
+
+
+def boxes(cells: int, ranks: int) -> tuple[float, float]:
+    """Active cells of the fullest rank as far as the cut lets it go beyond the mean, and cells of
+    the largest box, a corner, where planes are shared out by their active cells."""
+    parts = round(ranks ** (1 / 3))
+    x = (np.arange(cells) + 0.5) / cells - 0.5
+    planes = np.cumsum(np.maximum(RADIUS**2 - x**2, 0.0))
+    ends = np.searchsorted(planes, planes[-1] * np.arange(1, parts) / parts)
+    widest = int(np.diff([0, *ends, cells]).max())
+    return SHARE * cells**3 / 4 / ranks, float(widest**3)
+
+
+def fitted(rows: list[Row]) -> np.ndarray:
+    """e, a, b of the model."""
+    table = np.array([[1.0, r["of a rank"], r["of its box"]] for r in rows])
+    peak = np.array([1e6 * r["MB of a rank over imports"] for r in rows])
+    columns = table.max(axis=0)
+    return np.asarray(
+        nnls(table / columns / peak[:, None], np.ones(len(rows)))[0] / columns
+    )
+
+
+def modelled(row: Row, model: np.ndarray) -> float:
+    """MB."""
+    terms = np.array([1.0, row["of a rank"], row["of its box"]])
+    return float(model @ terms / 1e6)
+
+
+def main() -> None:
+    args = parser("large_box", __doc__)
+    args.add_argument("--sizes", type=int, nargs="+", default=[48, 64, 80, 128])
+    args.add_argument("--cells", type=int, default=1024, help="along each axis, there")
+    args.add_argument("--on", type=int, default=4096, help="ranks of that machine")
+    given = args.parse_args()
+    rows: list[Row] = []
+    imports = peak_memory_mb_of_a_rank(comm)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(comm.bcast(own, root=0))
+        for n in sorted(given.sizes):
+            path = folder / f"ball-{n}.toml"
+            if comm.rank == 0:
+                points = max(1, n**3 // 256)
+                text = CASE.format(n=n, points=points, radius=RADIUS)
+                path.write_text(text)
+            comm.Barrier()
+            found = of_case(path, None, None, imports)
+            rows += [{"cells": f"{n}^3", **r} for r in found]
+            if comm.rank == 0:
+                print(rows[-1], flush=True)
+        comm.Barrier()
+    for what in ("read", "one gradient"):
+        alike = [r for r in rows if r["what"] == what]
+        if len(alike) < 3:
+            continue
+        model = fitted(alike[:-1])
+        for r in alike:
+            r["model, MB"] = modelled(r, model)
+        if comm.rank == 0 and comm.size > 1:
+            full, largest = boxes(given.cells, given.on)
+            there: Row = {
+                "cells": f"{given.cells}^3",
+                "ranks": given.on,
+                "what": what,
+                "active cells": given.cells**3 // 4,
+                "of a rank": full,
+                "of its box": largest,
+            }
+            rows.append(there | {"model, MB": modelled(there, fitted(alike))})
+    report("large_box", rows, given.out)
+
+
+if __name__ == "__main__":
+    main()
