@@ -270,16 +270,23 @@ FILES = [
     *[("a.csv", what) for what in TABLES],
     *[(name, "good") for name in ("UPPER.CSV", "a.TSV", "a.txt", "a.Dat")],
 ]
+FITTED = [("a.csv", "good"), ("a.csv", "code")]
 
 
 @pytest.mark.parametrize(("name", "what"), FILES)
-def test_tables_give_the_same_diffusivity(name, what, tmp_path):
+def test_tables_give_the_same_data_and_the_diffusivity(name, what, tmp_path):
     content, time, head = TABLES[what]
     (tmp_path / name).write_text(content)
     times = f"times = {{ file = '{name}', {time} }}\n"
-    case, _ = prepared(
-        tmp_path, DECAY + times + f"data = {{ file = '{name}', {head} }}\n"
-    )
+    text = DECAY + times + f"data = {{ file = '{name}', {head} }}\n"
+    case, data = prepared(tmp_path, text)
+    at, values = np.transpose(HEADS)
+    if what == "code":
+        values[2] = np.nan
+    np.testing.assert_allclose(data.observed[0], values, rtol=1e-12)
+    np.testing.assert_allclose(case.observations[0].times, at, rtol=1e-12)
+    if (name, what) not in FITTED:
+        return
     ensemble, monitor = Ensemble.whole(MPI.COMM_SELF), Monitor(MPI.COMM_SELF, None)
     grid, settings = case.grid(MPI.COMM_SELF), case.settings()
     found = identify(grid, lambda g: case.build(g, ensemble), settings, 1, monitor)
