@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 from npde_opt.errors import InputError
@@ -34,14 +35,25 @@ def memory_available() -> float:
     return min([*found, math.inf if limit == resource.RLIM_INFINITY else float(limit)])
 
 
-def fits(field: str, count: float, bytes_each: float, what: str = "values") -> None:
+def fits(
+    field: str,
+    count: float,
+    bytes_each: float,
+    what: str = "values",
+    most: Callable[[float], float] | None = None,
+) -> None:
     """Raises InputError where `count` things of so many bytes are more than the machine can
-    hold."""
+    hold.
+
+    Args:
+        most: how many there may be in so many bytes, where they take the more each the more there
+            are; None: as many as have `bytes_each`.
+    """
     needed, there = float(count) * bytes_each, memory_available()
     if needed > there:
+        allowed = most(there) if most is not None else there / bytes_each
         raise InputError(
             field,
             f"{count:,} {what}, at least {needed / 1e9:,.3g} GB",
-            f"at most {int(there // bytes_each):,} {what}: {there / 1e9:,.3g} GB of memory are "
-            "there",
+            f"at most {math.floor(allowed):,} {what}: {there / 1e9:,.3g} GB of memory are there",
         )

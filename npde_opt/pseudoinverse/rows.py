@@ -13,6 +13,7 @@ What is kept can be written to a file and read, so that a stream of rows that wa
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -89,10 +90,15 @@ class Rows(ABC):
         self.first = int(intercept)
         self.comm, self.count, self.blocks = comm, 0, 0
         self.width = self.first + features + targets
-        needed = (
-            8.0 * self.width / features * (self.copies * self.width + sampled + block)
-        )
-        fits("pseudoinverse: features", features, needed, "columns")
+        others = sampled + block
+        needed = 8.0 * self.width / features * (self.copies * self.width + others)
+
+        def most(there: float) -> float:
+            """Columns whose width w has 8 w (copies w + others) = there."""
+            root = math.sqrt(others**2 + self.copies * there / 2)
+            return (root - others) / (2 * self.copies) - self.first - targets
+
+        fits("pseudoinverse: features", features, needed, "columns", most)
         self.kept = triangle.empty(self.width)
         self._buffer = np.empty(0, self.number)
         self.sample = Sample(sampled, self.width, comm.rank)

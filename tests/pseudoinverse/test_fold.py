@@ -1,11 +1,14 @@
 """W = H^+ T against scipy's least squares, over shapes, conditions, ranks, orders and updates."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.linalg
 from least_squares import folded, reference, with_condition
 from mpi4py import MPI
 
+from npde_opt import capacity
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import METHODS, Fold
 
@@ -260,6 +263,18 @@ def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path, method):
     (tmp_path / "other").write_text("no fold")
     with pytest.raises(InputError, match=f"{method.__name__}.save"):
         method.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+def test_as_many_columns_as_are_said_to_fit_do(monkeypatch, method):
+    monkeypatch.setattr(capacity, "memory_available", lambda: 1e7)
+    with pytest.raises(InputError, match="5,000 columns.*at most") as refused:
+        method(5000, 3, intercept=True, sampled=7)
+    most = int(re.findall(r"at most (\d+) columns", str(refused.value))[0])
+    assert 300 < most < 600
+    method(most, 3, intercept=True, sampled=7)
+    with pytest.raises(InputError, match=f"at most {most} columns"):
+        method(most + 1, 3, intercept=True, sampled=7)
 
 
 def test_more_columns_than_memory_are_refused():
