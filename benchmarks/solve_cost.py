@@ -6,6 +6,7 @@ residual that a solve in the recipe's own norm leaves is beside (own_iterations,
 
 python benchmarks/solve_cost.py [--size 1024] [--volume 96] [--masked 48] [--sizes 256 512 2048]
     [--large] [--recipes geometric planes gamg]
+python benchmarks/solve_cost.py --hard [PROBLEM ...] [--recipes planes direct]
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from functools import partial
 
 import numpy as np
 from common import FIELDS, Row, parser, report, rough, smooth, unit_square
+from hard import PROBLEMS, Hard
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.direct import has_package
 from npde_opt.linear.recipes import LinearSolver
@@ -172,6 +175,44 @@ def _costs(costs: np.ndarray, first: np.ndarray, product: float, set_up: float) 
     }
 
 
+def hard_row(problem: Hard, name: str, recipe: str) -> Row:
+    """Iterations to a true 1e-8 from a random right-hand side, and costs of new values and of a
+    solve, the second with them."""
+    grid, matrix = problem.system(MPI.COMM_WORLD)
+    solver = LinearSolver(matrix, grid, "bench_", recipe, norm="unpreconditioned")
+    b, x, work = (grid.create_active() for _ in range(3))
+    f = np.random.default_rng(2).standard_normal(grid.shape)[grid.local_slice]
+    grid.put(np.asfortranarray(f), b)
+    row: Row = {"problem": name, "cells": "x".join(map(str, grid.shape))}
+
+    def solve() -> None:
+        x.set(0.0)
+        solver.solve(b, x)
+
+    solver.update()
+    try:
+        # The first one finds out which levels hold, and loads loops.
+        solve()
+        row["first"] = solver.ksp.getIterationNumber()
+        problem.fill(matrix)
+        update = processor_seconds(solver.update, grid.comm)
+        solved = processor_seconds(solve, grid.comm)
+        row |= {
+            "recipe": solver.recipe,
+            "iterations": solver.ksp.getIterationNumber(),
+            "true": relative(matrix.operator, b, x, work)[0],
+            "update_ms": 1e3 * update,
+            "solve_ms": 1e3 * solved,
+            "levels": solver.planes.reason if solver.planes else "",
+        }
+    except SolverError as error:
+        row |= {"recipe": recipe, "levels": str(error)[:60]}
+    solver.destroy()
+    matrix.destroy()
+    grid.destroy()
+    return row
+
+
 def main() -> None:
     args = parser("solve_cost", __doc__)
     args.add_argument("--size", type=int, default=1024, help="of the square; 0: none")
@@ -192,8 +233,17 @@ def main() -> None:
         "--recipes", nargs="*", default=known + ["hypre"] * has_package("hypre")
     )
     args.add_argument("--repeats", type=int, default=5)
+    args.add_argument(
+        "--hard", nargs="*", choices=list(PROBLEMS), help="these alone; all by default"
+    )
     given = args.parse_args()
     rows = list[Row]()
+    if given.hard is not None:
+        for name in given.hard or PROBLEMS:
+            problem = PROBLEMS[name]()
+            rows += [hard_row(problem, name, recipe) for recipe in given.recipes]
+        report("solve_cost_hard", rows, given.out.with_stem("solve_cost_hard"))
+        return
     if given.size:
         rows += measure(unit_square(given.size), given.recipes, given.repeats)
     if given.volume:

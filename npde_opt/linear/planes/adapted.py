@@ -2,14 +2,17 @@
 cells grow, couplings of other sizes along other axes, conductors and insulators, and masks of
 strips, all of which the plain levels lose.
 
-Which cells of an axis a level keeps is told by the couplings (strength.py), and so is what the
-others take from them: P is a product of one interpolation an axis, each made of the matrix that
-those before left. On several ranks one of them does all of it.
+Which cells of an axis a level keeps is told by the couplings (strength.py), what the others take
+from them by the equation (adapted_loops.py), and lines of cells along every axis are solved for at
+once (line_sweeps.py): along x, y, z on the way down, z, y, x on the way up. On several ranks one of
+them does all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,16 +21,16 @@ from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes import strength
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering
-from npde_opt.linear.planes.levels import Planes, moved
-from npde_opt.linear.planes.stages import PlaneLevel, invert
+from npde_opt.linear.planes.levels import Planes
+from npde_opt.linear.planes.stages import PlaneLevel, inverted
 from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import adapted_loops, rows, sweeps
+    from npde_opt.linear.planes import adapted_loops, line_sweeps, rows
 else:
     adapted_loops = loaded_lazily("npde_opt.linear.planes.adapted_loops")
+    line_sweeps = loaded_lazily("npde_opt.linear.planes.line_sweeps")
     rows = loaded_lazily("npde_opt.linear.planes.rows")
-    sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
 
 COARSEST = 500
 """Unknowns that are solved for at once."""
@@ -35,136 +38,222 @@ MOST = 2000
 """As many where no axis wants to be parted further; more are parted all the same."""
 
 
-class Step:
-    """Interpolation along one axis.
+class Cells:
+    """A box of cells with a layer of ghosts, in the order of adapted_loops.py.
 
     Args:
-        planes: of both of o and -o, owned by this rank alone.
-        kept: numbers of the cells of axis d that are kept.
+        cells: along x, y, z.
     """
 
-    def __init__(self, planes: Planes, d: int, kept: np.ndarray, periodic: bool):
-        self.d, self.kept, self.periodic = d, kept, periodic
-        like = next(iter(planes.values()))
-        self.shape = like.shape
-        self.axis = like.ndim - 1 - d
-        self.lower, self.upper = (
-            np.ascontiguousarray(w).reshape(self._parted(self.shape))
-            for w in strength.weights(planes, d)
+    def __init__(self, cells: Sequence[int], periodic: Sequence[bool]):
+        self.cells, self.periodic, self.dim = (
+            tuple(int(n) for n in cells),
+            tuple(periodic),
+            len(cells),
         )
-        coarse = list(self.shape)
-        coarse[self.axis] = kept.size
-        self.coarse = tuple(coarse)
+        nx, ny, nz = (*self.cells, 1)[:3]
+        pad = self.dim - 2
+        self.counts, self.shape = (nx, ny, nz), (nz + 2 * pad, ny + 2, nx + 2)
+        self.steps = 1, nx + 2, (nx + 2) * (ny + 2)
+        self.numbers = np.array([nx, ny, nz, pad, *self.steps[1:]], np.int64)
+        self.size = int(np.prod(self.shape))
+        across = slice(1, -1)
+        self._inner = (across if pad else slice(None), across, across)
+        firsts = np.arange(self.size).reshape(self.shape)[self._inner]
+        self._firsts: np.ndarray = firsts
 
-    def _parted(self, shape: Sequence[int]) -> tuple[int, int, int]:
-        """Cells before, along and behind the axis."""
-        return (
-            int(np.prod(shape[: self.axis])),
-            shape[self.axis],
-            int(np.prod(shape[self.axis + 1 :])),
-        )
-
-    def restrict(self, r: np.ndarray) -> np.ndarray:
-        """P^T r, [k, j, i]."""
-        out = np.empty(self.coarse)
-        given = np.ascontiguousarray(r).reshape(self._parted(self.shape))
-        how = self.lower, self.upper, self.kept, self.periodic
-        adapted_loops.restrict(given, *how, out.reshape(self._parted(self.coarse)))
-        return out
-
-    def prolong(self, e: np.ndarray) -> np.ndarray:
-        """P e."""
-        out = np.empty(self.shape)
-        given = np.ascontiguousarray(e).reshape(self._parted(self.coarse))
-        how = self.lower, self.upper, self.kept, self.periodic
-        adapted_loops.prolong(given, *how, out.reshape(self._parted(self.shape)))
-        return out
-
-    def galerkin(self, planes: Planes, periodic: Sequence[bool]) -> Planes:
-        """P^T A P, of both of o and -o."""
-        d, n = self.d, self.shape[self.axis]
-        others = sorted({o[:d] + (0,) + o[d + 1 :] for o in planes})
-        across = int(np.prod(self.shape)) // n
-        A = np.zeros((3, len(others), n, across))
-        there = np.zeros((3, len(others)), bool)
-        for offset, values in planes.items():
-            k = others.index(offset[:d] + (0,) + offset[d + 1 :])
-            A[offset[d] + 1, k] = self._along_first(values)
-            there[offset[d] + 1, k] = True
-        beside = np.stack([self._beside(o, periodic) for o in others])
-        lower, upper = (
-            self._along_first(w.reshape(self.shape)) for w in (self.lower, self.upper)
-        )
-        B = np.zeros((3, len(others), self.kept.size, across))
-        weights = lower, upper, self.kept
-        adapted_loops.coarsen(A, there, *weights, beside, self.periodic, B)
-        moved_shape = [self.coarse[self.axis]] + [
-            m for a, m in enumerate(self.coarse) if a != self.axis
-        ]
-        found: Planes = {}
-        for step, k in np.ndindex(3, len(others)):
-            values = np.moveaxis(B[step, k].reshape(moved_shape), 0, self.axis)
-            o = others[k]
-            found[o[:d] + (step - 1,) + o[d + 1 :]] = np.ascontiguousarray(values)
+    def zeros(self, *lead: int) -> np.ndarray:
+        found: np.ndarray = np.zeros((*lead, self.size))
         return found
 
-    def _along_first(self, values: np.ndarray) -> np.ndarray:
-        n = self.shape[self.axis]
-        return np.ascontiguousarray(np.moveaxis(values, self.axis, 0)).reshape(n, -1)
+    def view(self, field: np.ndarray) -> np.ndarray:
+        """The cells [k, j, i] of a field, without ghosts."""
+        whole = field.reshape(self.shape)[self._inner]
+        found: np.ndarray = whole.reshape(self.cells[::-1]) if self.dim == 3 else whole[0]
+        return found
 
-    def _beside(self, other: Offset, periodic: Sequence[bool]) -> np.ndarray:
-        """Numbers of cells across the axis, moved; the cell itself where there is none."""
-        shape = [m for a, m in enumerate(self.shape) if a != self.axis]
-        numbers = np.arange(int(np.prod(shape))).reshape(shape)
-        rest = other[: self.d] + other[self.d + 1 :]
-        wraps = [*periodic[: self.d], *periodic[self.d + 1 :]]
-        found = moved(numbers + 1, rest, wraps) - 1
-        return np.where(found < 0, numbers, found).ravel()
+    def wrap(self, field: np.ndarray) -> None:
+        """Ghosts of [..., cell] along periodic axes."""
+        whole = field.reshape(*field.shape[:-1], *self.shape)
+        for d in range(self.dim):
+            if self.periodic[d]:
+                line = np.moveaxis(whole, -1 - d, 0)
+                line[0], line[-1] = line[-2], line[1]
+
+    def unwrap(self, field: np.ndarray) -> None:
+        """Adds what ghosts along periodic axes have to the cells that they are."""
+        whole = field.reshape(self.shape)
+        for d in range(self.dim):
+            if self.periodic[d]:
+                line = np.moveaxis(whole, -1 - d, 0)
+                line[-2] += line[0]
+                line[1] += line[-1]
+
+    def step(self, offset: Sequence[int]) -> int:
+        """From a cell to its neighbour."""
+        return sum(o * s for o, s in zip(offset, self.steps, strict=False))
+
+    def lines(self, d: int) -> np.ndarray:
+        """Where lines along axis d begin, those with even numbers across first; lines along y or z
+        in rows, of which the first cell is here."""
+        first = np.take(self._firsts, 0, 2 - d) if d else self._firsts[:, :, 0]
+        starts = first[..., 0] if d else first
+        numbers = np.indices(starts.shape).sum(axis=0) % 2
+        return np.concatenate([starts[numbers == 0], starts[numbers == 1]])
 
 
-class AdaptedLevel(PlaneLevel):
-    """A level that one rank has, and the way to the next one."""
+class AdaptedLevel:
+    """A stencil, and the fields that a cycle works on.
 
-    def __init__(
-        self, box: Box, offsets: Sequence[Offset], active: np.ndarray | None = None
-    ):
-        super().__init__(box, offsets, active, float, skips=False)
-        self.steps = list[Step]()
-        none = np.zeros(0, np.int64), np.zeros((0, 1), np.int64), np.zeros((0, 1))
-        numbers, line = np.zeros(5, np.int64), np.zeros(1)
-        targets, taken, shares = none
-        rest = targets, taken, shares, targets, np.zeros((0, 2), np.int64)
-        self._nothing = False, numbers, line, line, *rest
+    Args:
+        A [o, cell]: by offset; ghosts of periodic axes are written.
+    """
 
-    def set_planes(self, planes: Planes) -> None:
-        """Values [k, j, i] by offset, of both of o and -o."""
-        shape = self.shape
-        for n, o in enumerate(shape.offsets[1:]):
-            shape.view(self.A[n])[...] = planes.get(o, 0.0)
-        shape.view(self._y)[...] = planes[(0,) * len(shape.cells)]
-        self.complete()
-        self.take_bounds(self.bounds)
+    def __init__(self, cells: Cells, offsets: Sequence[Offset], A: np.ndarray):
+        self.cells, self.A = cells, A
+        self.offsets = [tuple(o) for o in offsets]
+        self._all = self._steps(range(len(offsets)))
+        self.b, self.x, self._r = (cells.zeros() for _ in range(3))
+        cells.wrap(A)
+        centre = self.offsets.index((0,) * cells.dim)
+        self._lines = [self._line(d, centre) for d in range(cells.dim)]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.cells.cells))
+
+    def planes(self) -> Planes:
+        """Values [k, j, i] by offset."""
+        return {o: self.cells.view(a) for o, a in zip(self.offsets, self.A, strict=True)}
+
+    def _steps(self, numbers: Sequence[int] | range) -> np.ndarray:
+        """[o, 2]: planes, and how far their neighbours are."""
+        steps = [(n, self.cells.step(self.offsets[n])) for n in numbers]
+        return np.array(steps, np.int64).reshape(-1, 2)
+
+    def _line(self, d: int, centre: int) -> tuple[np.ndarray, ...]:
+        """What sweeps along axis d need: neighbours out of line, in line, L, D^-1 and lines."""
+        cells, dim = self.cells, self.cells.dim
+        unit = [int(e == d) for e in range(dim)]
+        pair = [self.offsets.index(tuple(s * u for u in unit)) for s in (-1, 1)]
+        out = [n for n in range(len(self.offsets)) if n not in (centre, *pair)]
+        low, inverse, starts = cells.zeros(), cells.zeros(), cells.lines(d)
+        firsts = starts
+        if d:
+            firsts = (starts[:, None] + np.arange(cells.counts[0])).ravel()
+        how = centre, pair[0], firsts, cells.counts[d], cells.steps[d]
+        line_sweeps.factor(self.A, *how, low, inverse)
+        ends = np.array(pair, np.int64)
+        return self._steps(out), ends, low, inverse, starts
+
+    def _sweep(self, d: int, back: bool) -> None:
+        cells = self.cells
+        steps, ends, low, inverse, starts = self._lines[d]
+        cells.wrap(self.x)
+        order = np.ascontiguousarray(starts[::-1]) if back else starts
+        given = self.A, steps, ends, low, inverse, self.b, self.x, order, cells.counts[0]
+        if d == 0:
+            line_sweeps.along_rows(*given)
+            return
+        line_sweeps.across_rows(*given, cells.counts[d], cells.steps[d], int(back))
 
     def relax(self) -> np.ndarray:
-        """x = q(D^-1 A) D^-1 b; b of the next level [k, j, i]."""
-        self.shape.wrap(self.b)
-        values = self.A, self.inverse, self.b, self.x, self.b
-        how = self._factors, self._nothing, self.shape.geometry
-        sweeps.down(*values, *how, self._y, self._v, self._v)
-        found = self.inner(self._y)
-        for step in self.steps:
-            found = step.restrict(found)
+        """x from 0, on the way down; b - A x."""
+        self.x[:] = 0
+        for d in range(self.cells.dim):
+            self._sweep(d, False)
+        self.cells.wrap(self.x)
+        rows = self._lines[0][-1], self.cells.counts[0]
+        line_sweeps.residual(self.A, self._all, self.b, self.x, *rows, self._r)
+        return self._r
+
+    def correct(self) -> None:
+        """The sweeps on the way up."""
+        for d in range(self.cells.dim)[::-1]:
+            self._sweep(d, True)
+
+    def dense(self) -> np.ndarray:
+        """The matrix as an array; 1 on the diagonal of inactive cells."""
+        cells = self.cells
+        numbers = cells.zeros()
+        cells.view(numbers)[...] = 1 + np.arange(self.size).reshape(cells.cells[::-1])
+        cells.wrap(numbers)
+        own, found = np.flatnonzero(numbers), np.zeros((self.size,) * 2)
+        inside = cells.zeros()
+        cells.view(inside)[...] = 1
+        own = np.flatnonzero(inside)
+        for n, step in self._all:
+            to = numbers[own + step].astype(int) - 1
+            there = to >= 0
+            i = np.arange(self.size)[there]
+            np.add.at(found, (i, to[there]), self.A[n][own[there]])
+        inactive = np.flatnonzero(np.diagonal(found) == 0)
+        found[inactive, inactive] = 1
         return found
 
-    def correct(self, e: np.ndarray) -> tuple[float, float]:
-        """x := x + P e, and the sweeps after it; b^T x and x^T x."""
-        for step in self.steps[::-1]:
-            e = step.prolong(e)
-        self.inner(self.x)[...] += e
-        self.shape.wrap(self.x)
-        values = self.A, self.inverse, self.b, self.x, self.b
-        how = self._factors, self._nothing, self.shape.geometry
-        return sweeps.up(*values, *how, self._y, self._v, self._v)
+
+class Interpolation:
+    """P between two levels.
+
+    Args:
+        kept: by axis the numbers of the cells that are kept, 0 among them; never two after each
+            other that are not.
+    """
+
+    def __init__(self, fine: AdaptedLevel, kept: Mapping[int, np.ndarray]):
+        self.fine, cells = fine, fine.cells
+        counts = [kept[d].size if d in kept else n for d, n in enumerate(cells.cells)]
+        self.coarse = Cells(counts, cells.periodic)
+        most = max(cells.counts) + 2
+        self._parent = np.ones((3, most), np.int64)
+        self._own = np.ones((3, most), np.int64)
+        out = np.zeros((3, most), bool)
+        for d, n in enumerate(cells.cells):
+            keep = np.zeros(n, bool)
+            keep[kept[d] if d in kept else slice(None)] = True
+            parent = np.cumsum(keep)
+            before = 0 if keep[-1] or not cells.periodic[d] else -1
+            self._parent[d, : n + 2] = [before, *parent, counts[d] + 1]
+            self._own[d, : counts[d] + 2] = np.arange(counts[d] + 2)
+            if cells.periodic[d]:
+                self._own[d, [0, counts[d] + 1]] = counts[d], 1
+            out[d, 1 : n + 1] = ~keep
+        self.weights = cells.zeros(2**cells.dim)
+        self._offsets = np.zeros((len(fine.offsets), 3), np.int64)
+        self._offsets[:, : cells.dim] = fine.offsets
+        stencil = fine.A, self._offsets, out, cells.numbers
+        for taken in range(len(kept) + 1):
+            adapted_loops.interpolation(*stencil, taken, self.weights)
+            cells.wrap(self.weights)
+        self._between = self.weights, self._parent, cells.numbers
+
+    def galerkin(self) -> AdaptedLevel:
+        """The level of P^T A P."""
+        coarse, dim = self.coarse, self.coarse.dim
+        B = coarse.zeros(adapted_loops.AROUND)
+        how = self.weights, self._parent, self.fine.cells.numbers
+        to = self._own, coarse.numbers
+        adapted_loops.coarsen(self.fine.A, self._offsets, *how, *to, B)
+        units = {tuple(s * int(e == d) for e in range(dim)) for d in range(dim) for s in (-1, 0, 1)}
+        offsets, planes = list[Offset](), list[np.ndarray]()
+        for offset in product((-1, 0, 1), repeat=dim):
+            number = sum(o * 3**d for d, o in enumerate(offset))
+            values = B[adapted_loops.HERE + number]
+            if offset in units or values.any():
+                offsets.append(offset)
+                planes.append(values)
+        return AdaptedLevel(coarse, offsets, np.stack(planes))
+
+    def restrict(self, r: np.ndarray, out: np.ndarray) -> None:
+        """out = P^T r."""
+        out[:] = 0
+        adapted_loops.restrict(r, *self._between, self.coarse.numbers, out)
+        self.coarse.unwrap(out)
+
+    def prolong(self, e: np.ndarray, x: np.ndarray) -> None:
+        """x += P e."""
+        self.coarse.wrap(e)
+        adapted_loops.prolong(e, *self._between, self.coarse.numbers, x)
 
 
 class AdaptedStage:
@@ -180,82 +269,92 @@ class AdaptedStage:
     def __init__(
         self, box: Box, offsets: Sequence[Offset], active: np.ndarray | None = None
     ):
-        self.top = AdaptedLevel(box, offsets, active)
-        self._offsets, self.periodic = list(offsets), box.periodic
+        self.top = PlaneLevel(box, offsets, active, float, skips=False)
         self._gathering = Gathering(box, last=True) if box.is_cut else None
         self.levels = list[AdaptedLevel]()
+        self._between = list[Interpolation]()
         self.inverse = np.empty((0, 0))
 
     def take(self, planes: Planes, scale: float) -> None:
         """Values of one of o and -o with ghosts, 0 towards what is outside, times `scale`.
         Collective."""
         own = {o: scale * v[self.top.box.inner] for o, v in planes.items()}
-        box: Box | None = self.top.box
         if self._gathering is not None:
             offsets = list(own)
             found = self._gathering.gather(np.stack([own[o] for o in offsets]))
-            box = self._gathering.box
             own = {} if found is None else dict(zip(offsets, found, strict=True))
-        if box is not None and own:
-            self._build(box, own)
+        if own:
+            self._build(own)
 
-    def _build(self, box: Box, half: Planes) -> None:
-        planes = dict(half)
-        for o, values in half.items():
-            if any(o):
-                minus = tuple(-s for s in o)
-                planes[minus] = moved(values, minus, self.periodic)
-        first = self.top if box is self.top.box else AdaptedLevel(box, self._offsets)
-        self.levels = [first]
+    def _build(self, half: Planes) -> None:
+        self.levels = [_level(half, self.top.box.periodic)]
+        self._between = []
         while True:
             level = self.levels[-1]
-            level.set_planes(planes)
-            level.steps = list[Step]()
-            axes = _axes(planes, len(level.shape.cells))
-            if not axes:
+            kept = _kept(level.planes(), level.cells.dim)
+            if not kept:
                 break
-            for d, kept in axes.items():
-                step = Step(planes, d, kept, self.periodic[d])
-                planes = step.galerkin(planes, self.periodic)
-                level.steps.append(step)
-            shape = next(iter(planes.values())).shape[::-1]
-            self.levels.append(AdaptedLevel(box.of_cells(shape), list(planes)))
-        self.inverse = invert(self.levels[-1], np.finfo(float).eps)
+            self._between.append(Interpolation(level, kept))
+            self.levels.append(self._between[-1].galerkin())
+        self.inverse = inverted(self.levels[-1].dense(), np.finfo(float).eps)
 
     def cycle(self) -> tuple[float, float]:
         """x of the top from its b; own parts of b^T x and x^T x. Collective."""
-        top = self.top
-        if self._gathering is None:
-            return self._cycle()
-        found, solution = self._gathering.gather(top.inner(top.b)), None
-        if found is not None:
-            first = self.levels[0]
-            first.inner(first.b)[...] = found
-            self._cycle()
-            solution = np.ascontiguousarray(first.inner(first.x))
+        top, given = self.top, self.top.inner(self.top.b)
         own = top.inner(top.x)
-        values = np.empty(own.shape)
-        self._gathering.scatter(solution, values)
-        own[...] = values
+        if self._gathering is None:
+            own[...] = self._cycle(given)
+        else:
+            found, solution = self._gathering.gather(given), None
+            if found is not None:
+                solution = np.ascontiguousarray(self._cycle(found))
+            values = np.empty(own.shape)
+            self._gathering.scatter(solution, values)
+            own[...] = values
         # The next direction is formed on a layer of ghosts, too.
         top.exchange(top.x)
+        top.shape.wrap(top.x)
         geometry = top.shape.geometry
         both, square = rows.dots(top.b, top.x, geometry, 0, len(geometry[4]))
         return float(both), float(square)
 
-    def _cycle(self) -> tuple[float, float]:
-        for level, below in zip(self.levels, self.levels[1:], strict=False):
-            below.inner(below.b)[...] = level.relax()
-        last = self.levels[-1]
-        e = self.inverse @ last.inner(last.b).ravel()
-        last.inner(last.x)[...] = e.reshape(last.inner(last.x).shape)
-        found = float(e @ last.inner(last.b).ravel()), float(e @ e)
-        for level, below in zip(self.levels[-2::-1], self.levels[:0:-1], strict=True):
-            found = level.correct(below.inner(below.x))
-        return found
+    def _cycle(self, b: np.ndarray) -> np.ndarray:
+        """x of the finest level from b, both [k, j, i]."""
+        first, last = self.levels[0], self.levels[-1]
+        first.cells.view(first.b)[...] = b
+        for level, between, below in zip(
+            self.levels, self._between, self.levels[1:], strict=False
+        ):
+            between.restrict(level.relax(), below.b)
+        e = self.inverse @ last.cells.view(last.b).ravel()
+        found = last.cells.view(last.x)
+        found[...] = e.reshape(found.shape)
+        for level, between, below in zip(
+            self.levels[-2::-1], self._between[::-1], self.levels[:0:-1], strict=True
+        ):
+            between.prolong(below.x, level.x)
+            level.correct()
+        return first.cells.view(first.x)
 
 
-def _axes(planes: Planes, dim: int) -> dict[int, np.ndarray]:
+def _level(half: Planes, periodic: Sequence[bool]) -> AdaptedLevel:
+    """From one of o and -o."""
+    like = next(iter(half.values()))
+    cells = Cells(like.shape[::-1], periodic)
+    offsets, planes = list[Offset](), list[np.ndarray]()
+    for o, values in half.items():
+        field = cells.zeros()
+        cells.view(field)[...] = values
+        cells.wrap(field)
+        offsets.append(o)
+        planes.append(field)
+        if any(o):
+            offsets.append(tuple(-s for s in o))
+            planes.append(np.roll(field, cells.step(o)))
+    return AdaptedLevel(cells, offsets, np.stack(planes))
+
+
+def _kept(planes: Planes, dim: int) -> dict[int, np.ndarray]:
     """Axes that the next level parts, with the cells that it keeps; none where there is no next
     level."""
     diagonal = planes[(0,) * dim]

@@ -156,8 +156,11 @@ class PlaneCycle:
         return self.stage.cycle() if self.adapted is None else self.adapted.cycle()
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
-        levels = self.levels if self.adapted is None else self.adapted.levels
-        sizes = ", ".join(str(level.box.layout.size) for level in levels)
+        if self.adapted is None:
+            all_sizes = [level.box.layout.size for level in self.levels]
+        else:
+            all_sizes = [level.size for level in self.adapted.levels]
+        sizes = ", ".join(map(str, all_sizes))
         why = f" that follow the values ({self.reason})" if self.reason else ""
         viewer.printfASCII(
             f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns{why}\n"

@@ -307,7 +307,11 @@ def invert(level: PlaneLevel, least: float) -> np.ndarray:
     Args:
         least: eigenvalues below are roundings, its diagonal 1.
     """
-    A = dense(level.planes(), level.box.periodic)
+    return inverted(dense(level.planes(), level.box.periodic), least)
+
+
+def inverted(A: np.ndarray, least: float) -> np.ndarray:
+    """As `invert`, of an array."""
     size = np.sqrt(np.abs(np.diagonal(A)))
     scale = np.outer(size, size)
     try:

@@ -34,24 +34,6 @@ def sums(planes: Planes, d: int) -> Sums:
     return found
 
 
-def weights(planes: Planes, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a cell that is taken out takes of those before and after it along axis d, [k, j, i]:
-    -l / m and -u / m, so that A P e = 0 there for e that is constant across; they sum to at most
-    1."""
-    before, here, after = sums(planes, d)
-    np.maximum(before, 0, out=before)
-    np.maximum(after, 0, out=after)
-    both = before + after
-    whole = np.maximum(here, both)
-    diagonal = np.abs(planes[(0,) * len(next(iter(planes)))])
-    alone = whole <= 1e-12 * diagonal
-    whole[alone] = 1
-    half = np.where(diagonal > 0, 0.5, 0.0)
-    lower = np.where(alone, half, before / whole)
-    upper = np.where(alone, half, after / whole)
-    return lower, upper
-
-
 def strengths(planes: Planes, dim: int) -> np.ndarray:
     """s [axis, k, j, i]."""
     found = []
