@@ -1,7 +1,7 @@
 """Systems that multigrid with plain levels loses: what `solve_cost.py --hard` solves.
 
-Each is diffusion in unit cells, or in cells of given widths, with D by axis, u = 0 on all sides or on
-none, and a decay.
+Each is diffusion in unit cells, or in cells of given widths, with D by axis, u = 0 on all sides or
+on none, and a decay.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class Hard:
         sides = [a + s for a in "xyz"[:dim] for s in "-+"]
         walls = dict.fromkeys(sides, "dirichlet") if self.held else {}
         unit = tuple(np.arange(n + 1.0) for n in self.shape)
-        grid = Grid(
-            self.shape, edges=self.edges or unit, boundaries=walls, comm=comm
-        )
+        grid = Grid(self.shape, edges=self.edges or unit, boundaries=walls, comm=comm)
         matrix = StencilMatrix(grid)
         self.fill(matrix)
         return grid, matrix

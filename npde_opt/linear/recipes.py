@@ -16,6 +16,7 @@ from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance, check_pipelined, is_tight
 from npde_opt.linear.choice import (
     ADAPTED,
+    ADAPTED_EXPECTED,
     Choice,
     Reuse,
     choice,
@@ -387,6 +388,16 @@ class LinearSolver:
             self._gradients.update(planes)
         elif self.recipe == "planes" and self.planes is not None:
             self.planes.update(planes)
+        chosen, dearer = self.choice, self._dearer()
+        adapted = dearer > 1 and chosen is not None and self.recipe == chosen.cycle
+        if adapted and chosen and chosen.is_passed(ADAPTED_EXPECTED * dearer):
+            self._factor_now()
+
+    def _factor_now(self) -> None:
+        """Goes over to a factorization of the present values. Collective."""
+        self.destroy()
+        self._make("direct")
+        self._configure()
 
     def _choose(self) -> None:
         """Goes over to a factorization where the values before took too many iterations."""
@@ -400,9 +411,9 @@ class LinearSolver:
     def _dearer(self) -> float:
         """What an iteration takes beside one that the choice knows."""
         grid, planes = self.grid, self.planes
-        if grid.mask is None or planes is None or planes.adapted is None:
+        if planes is None or planes.adapted is None:
             return 1.0
-        return ADAPTED * grid.size / grid.active_size
+        return ADAPTED * grid.comm.size * grid.size / grid.active_size
 
     def _falls_back(self) -> bool:
         """Goes over to a factorization where the cycle failed and factors are small enough."""
@@ -411,9 +422,7 @@ class LinearSolver:
             return False
         if not math.isfinite(chosen.limit):
             return False
-        self.destroy()
-        self._make("direct")
-        self._configure()
+        self._factor_now()
         return True
 
     def _mean_iterations(self) -> float | None:

@@ -7,9 +7,11 @@ from petsc4py import PETSc
 
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
+from npde_opt.grids.layout import Layout
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.planes import estimate, strength
-from npde_opt.linear.planes.adapted import Step
+from npde_opt.linear.planes import adapted, estimate, strength
+from npde_opt.linear.planes.adapted import AdaptedStage, Interpolation
+from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.levels import Line
 from npde_opt.misfits import LeastSquares
 from npde_opt.objective import Objective
@@ -73,14 +75,39 @@ def across(comm):
     return grid, (k, 1000 * k), 0.1
 
 
+def swapped(comm):
+    """100 times as much along y as along x, or the other way round, in a chessboard of regions."""
+    grid = Grid((64, 60), boundaries=walls(2), comm=comm)
+    k, (x, y) = noise(grid.shape, 0.5), np.indices(grid.shape)
+    turned = (x // 16 + y // 15) % 2 == 0
+    return grid, (np.where(turned, 100, 1) * k, np.where(turned, 1, 100) * k), 0.0
+
+
+def rim(comm):
+    """A ring of one and a half cells."""
+    grid = Grid((56, 56), boundaries=walls(2), comm=comm)
+    x, y = (np.indices(grid.shape) + 0.5) / 56
+    k = np.where(abs(np.hypot(x - 0.5, y - 0.5) - 0.35) < 0.75 / 56, 1e6, 1.0)
+    return grid, (k, k), 0.0
+
+
+def white(comm):
+    grid = Grid((14, 13, 12), boundaries=walls(3), comm=comm)
+    k = 1e6 ** np.random.default_rng(1).random(grid.shape)
+    return grid, (k, k, k), 0.0
+
+
 PROBLEMS = {
-    "padding": (lambda comm: padding(2, 48, 10, comm), 15),
-    "padding in 3-D": (lambda comm: padding(3, 10, 6, comm), 15),
-    "strips of two": (lambda comm: strips(3, comm), 15),
-    "strips of three": (lambda comm: strips(4, comm), 15),
-    "channels": (channels, 30),
-    "inclusions": (inclusions, 30),
-    "one axis a thousand times": (across, 15),
+    "padding": (lambda comm: padding(2, 48, 10, comm), 10),
+    "padding in 3-D": (lambda comm: padding(3, 10, 6, comm), 10),
+    "strips of two": (lambda comm: strips(3, comm), 10),
+    "strips of three": (lambda comm: strips(4, comm), 10),
+    "channels": (channels, 12),
+    "inclusions": (inclusions, 15),
+    "one axis a thousand times": (across, 10),
+    "directions that swap": (swapped, 12),
+    "rim": (rim, 12),
+    "every cell by itself, in 3-D": (white, 15),
 }
 """And iterations to 1e-8 that are allowed."""
 
@@ -112,36 +139,42 @@ def solved(problem, comm, recipe="planes", **settings):
     return solver, found, few
 
 
-@pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_few_iterations_and_the_solution_of_factors(name):
+def test_few_iterations_and_the_solution_of_factors(name, monkeypatch):
     problem, allowed = PROBLEMS[name]
-    solver, found, few = solved(problem, MPI.COMM_WORLD)
+    if name == "directions that swap":
+        monkeypatch.setattr("npde_opt.linear.planes.gradients.SLOW", 0)
+    solver, found, few = solved(problem, MPI.COMM_SELF)
     assert solver.planes.reason
     assert not any(level.A.size for level in solver.planes.levels)
     assert few <= allowed
     _, wanted, _ = solved(problem, MPI.COMM_SELF, "direct")
+    assert np.allclose(found, wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize(
+    "name", ["padding", "strips of three", "padding in 3-D", "rim"]
+)
+def test_as_many_iterations_and_the_same_solution_as_on_one_rank(name):
+    solver, found, many = solved(PROBLEMS[name][0], MPI.COMM_WORLD)
+    assert solver.planes.reason
+    assert not any(level.A.size for level in solver.planes.levels)
+    _, wanted, alone = solved(PROBLEMS[name][0], MPI.COMM_SELF)
+    assert abs(many - alone) <= 1
     if found is not None:
         assert np.allclose(found, wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
 
 
-@pytest.mark.parallel([2, 3])
-def test_as_many_iterations_as_on_one_rank():
-    for name in ("padding", "strips of three", "padding in 3-D"):
-        _, _, alone = solved(PROBLEMS[name][0], MPI.COMM_SELF)
-        _, _, many = solved(PROBLEMS[name][0], MPI.COMM_WORLD)
-        assert many == alone
-
-
 @pytest.mark.parallel([1, 2, 3])
 def test_derivatives_through_levels_that_follow_the_values(monkeypatch):
-    taken, restrict = list[int](), Step.restrict
+    taken, restrict = list[int](), Interpolation.restrict
 
-    def counted(self, r):
+    def counted(self, r, out):
         taken.append(r.size)
-        return restrict(self, r)
+        restrict(self, r, out)
 
-    monkeypatch.setattr(Step, "restrict", counted)
+    monkeypatch.setattr(Interpolation, "restrict", counted)
     PETSc.Options()["state_ksp_rtol"] = "1e-12"
     grid, _, _ = padding(2, 20, 8, MPI.COMM_WORLD)
     lower, upper = grid.edges[0][8], grid.edges[0][-9]
@@ -183,39 +216,126 @@ def test_slow_plain_levels_give_way_within_a_solve(monkeypatch):
     monkeypatch.setattr("npde_opt.linear.planes.estimate.reason", lambda losses: "")
     solver, found, few = solved(PROBLEMS["padding"][0], MPI.COMM_SELF)
     assert "iterations" in solver.planes.reason
-    assert few <= 45
+    assert few <= 40
     _, wanted, _ = solved(PROBLEMS["padding"][0], MPI.COMM_SELF, "direct")
-    assert np.allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    assert np.allclose(found, wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
+
+
+def stencil(cells, wraps):
+    """Random couplings between all neighbours [k, j, i], which are negative; rows have a sum of
+    up to 0.1."""
+    rng, planes = np.random.default_rng(len(cells)), {}
+    centre = (0,) * len(cells)
+    for index in np.ndindex((3,) * len(cells)):
+        offset = tuple(o - 1 for o in index)
+        if offset <= centre:
+            continue
+        planes[offset] = values = -rng.random(cells)
+        for d, (step, wrap) in enumerate(zip(offset, wraps, strict=True)):
+            if step and not wrap:
+                line = np.moveaxis(values, len(cells) - 1 - d, 0)
+                line[slice(-step, None) if step > 0 else slice(None, -step)] = 0
+        back = tuple(len(cells) - 1 - d for d in range(len(cells)))
+        planes[tuple(-o for o in offset)] = np.roll(values, offset, back)
+    planes[centre] = 0.1 * rng.random(cells) - sum(planes.values())
+    return planes
+
+
+def level_of(planes, wraps):
+    half = {o: values for o, values in planes.items() if o >= (0,) * len(wraps)}
+    return adapted._level(half, wraps)
+
+
+def field(cells, values):
+    found = cells.zeros()
+    cells.view(found)[...] = values.reshape(cells.cells[::-1])
+    return found
 
 
 @pytest.mark.parametrize("wraps", [(False, False, False), (True, False, True)])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_products_along_one_axis(axis, wraps):
-    """P^T A P, P^T r and P e against arrays, of a wide stencil; the last cell is taken out."""
-    rng, cells = np.random.default_rng(axis), (6, 5, 7)
-    planes = {}
-    for offset in np.ndindex(3, 3, 3):
-        planes[tuple(o - 1 for o in offset)] = rng.standard_normal(cells)
-    for offset, values in planes.items():
-        for d, (step, wrap) in enumerate(zip(offset, wraps, strict=True)):
-            if step and not wrap:
-                line = np.moveaxis(values, 2 - d, 0)
-                line[slice(-step, None) if step > 0 else slice(None, -step)] = 0
-    kept = {0: [0, 2, 3, 5], 1: [0, 1, 3], 2: [0, 2, 4]}[axis]
-    step = Step(planes, axis, np.array(kept), wraps[axis])
-    coarse = step.coarse
+@pytest.mark.parametrize("axes", [{0}, {1, 2}, {0, 1, 2}])
+def test_interpolations_against_arrays(axes, wraps):
+    """P^T A P, P^T r and P e of a wide stencil; the last cell along x is taken out."""
+    fine = level_of(stencil((6, 5, 8), wraps), wraps)
+    kept = {0: [0, 2, 3, 5, 6], 1: [0, 1, 3, 4], 2: [0, 2, 4]}
+    between = Interpolation(fine, {d: np.array(kept[d]) for d in axes})
+    coarse = between.coarse
+    count = int(np.prod(coarse.cells))
 
-    def column(n):
-        e = np.zeros(int(np.prod(coarse)))
-        e[n] = 1
-        return step.prolong(e.reshape(coarse)).ravel()
+    def prolonged(n):
+        found = fine.cells.zeros()
+        between.prolong(field(coarse, np.arange(count) == n), found)
+        return fine.cells.view(found).ravel()
 
-    P = np.stack([column(n) for n in range(int(np.prod(coarse)))], axis=1)
-    r = rng.standard_normal(cells)
-    assert np.allclose(step.restrict(r).ravel(), P.T @ r.ravel())
+    P = np.stack([prolonged(n) for n in range(count)], axis=1)
+    r = np.random.default_rng(1).standard_normal(fine.size)
+    out = coarse.zeros()
+    between.restrict(field(fine.cells, r), out)
+    assert np.allclose(coarse.view(out).ravel(), P.T @ r)
     assert np.all(P.sum(axis=1) <= 1 + 1e-12) and np.all(P >= 0)
-    A, B = (whole(p) for p in (planes, step.galerkin(planes, wraps)))
+    A, B = fine.dense(), between.galerkin().dense()
+    assert np.allclose(A, whole(fine.planes()))
     assert np.allclose(B, P.T @ A @ P)
+    # What all axes take out solves its equation.
+    numbers = np.unravel_index(np.arange(fine.size), (6, 5, 8))[::-1]
+    out = np.all(
+        [~np.isin(numbers[d], kept[d]) & (d in axes) for d in range(3)], axis=0
+    )
+    assert np.allclose((A @ P)[out], 0, atol=1e-12) and out.any() == (axes == {0, 1, 2})
+
+
+def test_conductors_keep_what_is_constant_in_them():
+    """A bent channel of one cell: the coarse matrix knows that it is cheap to be constant there."""
+    grid = Grid((9, 9), comm=MPI.COMM_SELF)
+    D = np.ones((9, 9))
+    D[3, :6], D[3:, 5] = 1e6, 1e6
+    matrix, planes = StencilMatrix(grid), {}
+    Diffusion(grid, "D").at({"D": D}).add_planes(matrix.zeroed())
+    planes = {o: np.array(v) for o, v in matrix.planes().items()}
+    fine = level_of(planes, (False, False))
+    every = np.arange(0, 9, 2)
+    P = list[np.ndarray]()
+    between = Interpolation(fine, {0: every, 1: every})
+    for n in range(25):
+        found = fine.cells.zeros()
+        between.prolong(field(between.coarse, np.arange(25.0) == n), found)
+        P.append(fine.cells.view(found).ravel())
+    P, inside = np.stack(P, axis=1), D.T.ravel() > 1
+    # The nearest function with 1 in the channel, measured by its energy.
+    e = np.linalg.lstsq(P[inside], np.ones(inside.sum()), rcond=None)[0]
+    assert np.allclose(P[inside] @ e, 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("wraps", [(False, False), (True, False, True), (True, True)])
+def test_the_cycle_is_symmetric_and_definite(wraps, monkeypatch):
+    monkeypatch.setattr(adapted, "COARSEST", 12)
+    cells = (9, 8) if len(wraps) == 2 else (5, 4, 7)
+    planes = stencil(cells, wraps)
+    half = {o: v for o, v in planes.items() if o >= (0,) * len(wraps)}
+    layout = Layout(tuple((n,) for n in cells[::-1]), 0)
+    stage = AdaptedStage(Box(MPI.COMM_SELF, layout, [0], wraps, 4), list(half))
+    stage.take(half, 1.0)
+    assert len(stage.levels) > 1
+    columns = np.eye(int(np.prod(cells)))
+    M = np.stack([stage._cycle(b.reshape(cells)).ravel().copy() for b in columns])
+    assert np.allclose(M, M.T, atol=1e-12 * np.abs(M).max())
+    found = np.linalg.eigvals(M @ stage.levels[0].dense()).real
+    assert found.min() > 0 and found.max() < 1.5
+
+
+@pytest.mark.parametrize("d", [0, 1, 2])
+@pytest.mark.parametrize("back", [False, True])
+def test_lines_that_a_sweep_comes_to_last_are_solved(d, back):
+    fine = level_of(stencil((4, 5, 6), (False,) * 3), (False,) * 3)
+    b, x = np.random.default_rng(0).standard_normal((2, fine.size))
+    fine.b[:], fine.x[:] = field(fine.cells, b), field(fine.cells, x)
+    fine._sweep(d, back)
+    r = b - fine.dense() @ fine.cells.view(fine.x).ravel()
+    lines = np.moveaxis(r.reshape(4, 5, 6), 2 - d, -1)
+    # [k, j], [k, i] and [j, i].
+    last = {0: (3, 4), 1: (3, 5), 2: (3, 5)}[d]
+    assert np.allclose(lines[(0, 0) if back else last], 0)
+    assert not np.allclose(r, 0)
 
 
 def whole(planes):

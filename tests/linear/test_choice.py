@@ -156,6 +156,26 @@ def test_derivatives_through_every_path(kind, recipe):
 
 
 @pytest.mark.parallel([1, 2])
+def test_conductors_are_factored_before_any_solve():
+    """Levels that follow the values take several times as long as plain ones."""
+    grid = Grid((128, 120), boundaries=ENDS)
+    D = np.ones(grid.shape)
+    D[30, 5:90] = D[30:100, 40] = 1e6
+    matrix = StencilMatrix(grid)
+    Diffusion(grid).at({"D": D[grid.local_slice]}).add_planes(matrix.zeroed())
+    matrix.refresh()
+    solver = LinearSolver(matrix, grid, PREFIX, reuse=Reuse(10, 10))
+    first = solver.recipe
+    solver.update()
+    b, x = grid.create_active(), grid.create_active()
+    b.set(1.0)
+    solver.solve(b, x)
+    assert (first, solver.recipe, solver.iterations) == ("planes", "direct", 1)
+    assert solver.true_residual < 1e-5
+    solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
 def test_what_the_cycle_cannot_solve_is_factored_at_once(monkeypatch):
     """More iterations than are allowed, seen the first time."""
     monkeypatch.setattr("npde_opt.linear.choice.MESSAGES", 0.0)

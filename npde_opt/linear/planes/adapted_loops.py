@@ -1,13 +1,14 @@
-"""P, P^T A P, P^T r and P e on levels that keep some cells of every axis, with black-box weights, in
-compiled loops.
+"""P, P^T A P, P^T r and P e on levels that keep some cells of every axis, with black-box weights,
+in compiled loops.
 
 A field is one array of cells [k, j, i], x fastest, with a layer of ghosts along every axis (in 2-D
-none along z); a stencil [o, cell] has all neighbours. A cell that an axis takes out lies between two
-that it keeps. P takes a cell that is kept along every axis from the coarse cell itself. One that is
-taken out along some axes, D, is taken from its neighbours along these, each known before: A is
-summed along the other axes, where e is taken to be constant, so that
+none along z); a stencil [o, cell] has all neighbours. A cell that an axis takes out lies between
+two that it keeps. P takes a cell that is kept along every axis from the coarse cell itself. One
+that is taken out along some axes, D, is taken from its neighbours along these, each known before: A
+is summed along the other axes, where e is taken to be constant, so that
 
-    e_p = -(sum over q other than p of a_q e_q) / a_p,   a_q = sum of A[p, r], r next to p, r_D = q_D.
+    e_p = -(sum over q other than p of a_q e_q) / a_p,
+    a_q = sum of A[p, r] over r next to p with r_D = q_D.
 
 Weights [s, cell] are those of the coarse cells before (bit 0) and behind (bit 1) by axis. A
 reference: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982).
@@ -111,7 +112,10 @@ def interpolation(
                 if A[centre, c] == 0:
                     continue
                 _collapsed(A, offsets, c, goes, a)
-                if taken == 1 and max(a[HERE], a.sum() - a[HERE]) <= ALONE * A[centre, c]:
+                if (
+                    taken == 1
+                    and max(a[HERE], a.sum() - a[HERE]) <= ALONE * A[centre, c]
+                ):
                     weights[0, c] = 0.5
                     weights[goes[0] + 2 * goes[1] + 4 * goes[2], c] = 0.5
                     continue

@@ -105,12 +105,13 @@ def across_rows(
             for t in range(count):
                 c = starts[n] + t * step
                 f, y = b[c : c + nx], x[c : c + nx]
-                for i in range(first, nx, 2):
+                # Every other value is not needed, but loops over all of them are faster.
+                for i in range(nx):
                     v[i] = f[i]
                 for o in range(steps.shape[0]):
                     to = c + steps[o, 1]
                     a, z = A[steps[o, 0], c : c + nx], x[to : to + nx]
-                    for i in range(first, nx, 2):
+                    for i in range(nx):
                         v[i] -= a[i] * z[i]
                 back = x[c - step : c - step + nx]
                 l = A[ends[BEFORE], c : c + nx] if t == 0 else low[c : c + nx]
