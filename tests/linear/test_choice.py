@@ -164,7 +164,7 @@ def test_conductors_are_factored_before_any_solve():
     matrix = StencilMatrix(grid)
     Diffusion(grid).at({"D": D[grid.local_slice]}).add_planes(matrix.zeroed())
     matrix.refresh()
-    solver = LinearSolver(matrix, grid, PREFIX, reuse=Reuse(10, 10))
+    solver = LinearSolver(matrix, grid, PREFIX, reuse=Reuse(10, 2))
     first = solver.recipe
     solver.update()
     b, x = grid.create_active(), grid.create_active()
