@@ -264,6 +264,7 @@ class _Levels:
         self.spent: Counter[str] = Counter(resume.spent if resume else {})
         self.spectrum: Spectrum | None = None
         self.lifts: list[Prolongation] = []
+        self.curvatures: dict[str, float] | None = None
 
     def solve(self) -> Identification:
         first, history = 0, list[Record]()
@@ -274,8 +275,7 @@ class _Levels:
         for level in range(first, len(self.hierarchy)):
             objective, given = self.build(self.hierarchy[level])
             if _is_mixed(objective) and self.settings.method in NEWTON:
-                # At the given start, which a resumed run has, too.
-                objective.curvatures = curvatures(objective, given)
+                objective.curvatures = self._scales(level, objective, given)
             m = (
                 given.copy()
                 if previous is None
@@ -300,6 +300,20 @@ class _Levels:
             solves(self.spent),
             self.spent["krylov_iterations"],
         )
+
+    def _scales(
+        self, level: int, objective: Objective, given: PETSc.Vec
+    ) -> dict[str, float]:
+        """`curvatures` at the start on the coarsest grid, which hold for finer ones, as masses are
+        in them, and which a resumed run finds again."""
+        if self.curvatures is None and level == 0:
+            self.curvatures = curvatures(objective, given)
+        elif self.curvatures is None:
+            coarsest, start = self.build(self.hierarchy[0])
+            self.curvatures = curvatures(coarsest, start)
+            start.destroy()
+            coarsest.destroy()
+        return self.curvatures
 
     def _ascend(
         self,

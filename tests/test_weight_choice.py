@@ -167,6 +167,26 @@ def test_a_fit_scales_unknowns_without_a_regularizer(tmp_path, method, names):
     assert list(found.objective.curvatures) == names
 
 
+def test_finer_grids_and_resumed_runs_have_the_scales_of_the_coarsest(tmp_path):
+    """A start that was given need not be one that the finer grids can run from."""
+    coarsest = built(tmp_path, WORLD, True)
+    grids, asked = ["coarse", "fine"], []
+
+    def build(grid):
+        asked.append(grid)
+        return built(tmp_path, WORLD, True)
+
+    settings = Settings(method="newton")
+    whole, resumed = (
+        nested._Levels(grids, build, settings, None, None) for _ in range(2)
+    )
+    scales = whole._scales(0, *coarsest)
+    assert whole._scales(1, None, None) is scales
+    assert not asked
+    assert resumed._scales(1, None, None) == scales
+    assert asked == ["coarse"]
+
+
 @pytest.mark.parallel([1, 2, 3])
 def test_unknowns_without_a_regularizer_are_scaled_by_what_data_tell(tmp_path):
     objective, m = built(tmp_path, WORLD, True)
