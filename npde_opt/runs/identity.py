@@ -2,7 +2,8 @@
 options that change results. A resumed run has to agree in all of it; what differs is named.
 
 Files count by what they hold, not by where they lie. What changes neither the problem nor the path
-of the optimizer (titles, the memory for trajectories, numbers of ranks and groups) does not count.
+of the optimizer (titles, the memory for trajectories, numbers of ranks and groups) does not count,
+nor does the limit of iterations of a run with one start: it goes on with a larger one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ NOT_COUNTED = {
     "optimizer": ("method", "levels"),
     "time": ("memory", "axis"),
 }
+LIMIT = ("max_iterations",)
 APART = ("posterior",)
 """Sections that say what is done with the answer; chains have their own identity."""
 
@@ -55,7 +57,8 @@ def identity(
                 "--seed": str(case.seed),
                 "--module": registry.loaded(),
             }
-            found |= sections(plain(case)) | contents(files(case))
+            found |= sections(plain(case), extendable=not case.restarted)
+            found |= contents(files(case))
             if case.table.domain.mni152 is not None:
                 found["the anatomy mni152"] = _anatomy(case)
     known: dict[str, str] = comm.bcast(found, root=0)
@@ -76,18 +79,36 @@ def _listed(values: object) -> object:
     raise TypeError(f"a case holds no {type(values).__name__}")
 
 
-def sections(table: Mapping[str, Plain]) -> dict[str, str]:
-    """A hash of each section of a case."""
+def sections(table: Mapping[str, Plain], extendable: bool) -> dict[str, str]:
+    """A hash of each section of a case.
+
+    Args:
+        extendable: whether the limit of iterations of the (last) optimizer does not count.
+    """
     found = {}
     for name, section in table.items():
         if name in APART:
             continue
         kept = section
         if name in NOT_COUNTED and isinstance(section, Mapping):
-            kept = {k: v for k, v in section.items() if k not in NOT_COUNTED[name]}
+            kept = _without(section, NOT_COUNTED[name])
+        if name == "optimizer" and extendable:
+            kept = _without_limit(kept)
         text = json.dumps(kept, sort_keys=True, default=str)
         found[f"section [{name}] of the case (or --set)"] = _short(text.encode())
     return found
+
+
+def _without(section: Mapping[str, Plain], names: Iterable[str]) -> Record:
+    return {name: value for name, value in section.items() if name not in names}
+
+
+def _without_limit(section: Plain) -> Plain:
+    """An optimizer, or several of which one follows the other, but for where the last one stops."""
+    if isinstance(section, Mapping):
+        return _without(section, LIMIT)
+    assert isinstance(section, list)
+    return [*section[:-1], _without(section[-1], LIMIT)]
 
 
 def contents(files: Iterable[tuple[str, Path]]) -> dict[str, str]:

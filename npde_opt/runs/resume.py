@@ -19,7 +19,12 @@ from npde_opt.optimizers import OptimizerState
 from npde_opt.parameters import ParameterSpace
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import SPECTRUM, Monitor
+from npde_opt.runs.progress import TRAINED
 from npde_opt.runs.starts import ended, outcome_of
+
+
+STOPPED = ("max_iterations", TRAINED)
+"""Statuses of runs that have done as many iterations as they may."""
 
 
 class Earlier:
@@ -65,11 +70,17 @@ class Earlier:
         return self.found
 
     def finished(
-        self, monitor: Monitor, kind: str | None = None, chains: Record | None = None
+        self,
+        monitor: Monitor,
+        limit: int | None,
+        kind: str | None = None,
+        chains: Record | None = None,
     ) -> bool:
         """Whether the run came to its end; says so, and puts a lost history back.
 
         Args:
+            limit: of iterations now; a run that stopped at a smaller one goes on. None: with
+                several starts, of which none goes on.
             kind: of uncertainty that is asked for; a run that did not tell it goes on from its last
                 checkpoint. chains: their kind, and numbers of which it may have fewer.
         """
@@ -81,6 +92,12 @@ class Earlier:
                     monitor.resume(self.last)
         summary = self.ensemble.across.bcast(summary, root=0)
         if summary is None:
+            return False
+        iterations = int(summary["iterations"])
+        if summary["status"] in STOPPED and limit is not None and iterations < limit:
+            monitor.say(
+                f"this run stopped at its last iteration, {iterations}; it goes on to {limit}"
+            )
             return False
         if kind is not None and lacks_uncertainty(
             summary.get("metrics") or {}, kind, chains or {}

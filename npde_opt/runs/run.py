@@ -112,8 +112,9 @@ class Run(Opened[Case]):
             self.before = Earlier(self.out, self.ensemble, world, self.identity)
         if self.before is None:
             return True
-        wanted = self.options.uncertainty
-        return not self.before.finished(self.monitor, wanted, self._wanted_chains())
+        limit = None if case.restarted else self.settings.max_iterations
+        wanted, chains = self.options.uncertainty, self._wanted_chains()
+        return not self.before.finished(self.monitor, limit, wanted, chains)
 
     def prepare(self) -> None:
         """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""

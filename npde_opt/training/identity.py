@@ -19,7 +19,8 @@ def identity(case: TrainingCase, comm: MPI.Intracomm) -> dict[str, str]:
         if comm.rank == 0:
             table: Record = msgspec.to_builtins(case.table)
             del table["variables"]
-            found = {"--seed": str(case.seed), **sections(table)}
+            found = {"--seed": str(case.seed)}
+            found |= sections(table, extendable=case.networks == 1)
             sources = [case.data.source, *case.data.others]
             files = [("data", path) for source in sources for path in source.files]
             found |= contents(files)

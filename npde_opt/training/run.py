@@ -119,7 +119,10 @@ class Training(Opened[TrainingCase]):
         self.before: Earlier | None = None
         if self.options.resume:
             self.before = Earlier(self.out, self.ensemble, world, self.identity)
-        return self.before is None or not self.before.finished(self.monitor)
+        if self.before is None:
+            return True
+        limit = self.settings[-1].max_iterations if self.splits == 1 else None
+        return not self.before.finished(self.monitor, limit)
 
     def prepare(self) -> None:
         """Reads the samples and makes the first network, before the folder becomes this run's."""

@@ -370,6 +370,22 @@ def test_diverged_solve_ends_with_3(case, tmp_path, ranks):
     assert run.stderr.count("error: solver 'state_") == 1
 
 
+def test_a_run_that_stopped_at_its_last_iteration_goes_on_to_a_later_one(
+    case, tmp_path
+):
+    out, limit = tmp_path / "out", "[optimizer]\nmax_iterations = "
+    run = identify(1, case(("[optimizer]", limit + "2")), out, "--levels", 1)
+    assert "to go on raise max_iterations" in run.stdout, run.stderr
+    whole = case(("[optimizer]", limit + "40"))
+    run = identify(1, whole, out, "--levels", 1, "--resume")
+    found = summary(run, out)
+    assert "stopped at its last iteration, 2; it goes on to 40" in run.stdout
+    assert found["status"] == "converged"
+    assert found["objective"] == pytest.approx(OBJECTIVE, rel=1e-5)
+    steps = [int(row["iteration"]) for row in rows(out)]
+    assert steps == list(range(found["iterations"] + 1)) and len(steps) > 4
+
+
 def test_resume_with_another_case_is_refused(case, tmp_path):
     out = tmp_path / "out"
     summary(identify(1, case(), out), out)

@@ -60,6 +60,11 @@ def test_digits_are_read_on_two_ranks(case, tmp_path):
     )
     assert one["status"] == "trained" and one["metrics"]["error_test"] < 0.14
     assert two["objective"] == pytest.approx(one["objective"], rel=1e-2)
+    case.write_text(SHORT.replace("= 8", "= 10"))
+    run = calling.identify(1, case, tmp_path / "1", "--resume")
+    assert "at its last iteration, 8; it goes on to 10" in run.stdout
+    assert summary(run, tmp_path / "1")["iterations"] == 10
+    assert len(rows(tmp_path / "1")) == 11
 
 
 @needs_digits
