@@ -482,9 +482,10 @@ def test_a_second_signal_does_not_keep_the_ranks_from_ending(second):
     code = (
         "import os, signal, time\nfrom mpi4py import MPI\nfrom npde_opt import errors\n"
         "def main():\n    if MPI.COMM_WORLD.rank:\n        MPI.COMM_WORLD.Barrier()\n"
-        "    MPI.COMM_WORLD.rank or signal.setitimer(signal.ITIMER_REAL, 1.0)\n"
         f"    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), {int(second)}))\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(20)\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(20)\n"
+        # While the first one is on its way to the ranks.
+        "    finally:\n        signal.setitimer(signal.ITIMER_REAL, 0.5)\n"
         "errors.run(main)"
     )
     env = {
