@@ -22,7 +22,6 @@ from npde_opt.runs.monitor import SPECTRUM, Monitor
 from npde_opt.runs.progress import TRAINED
 from npde_opt.runs.starts import ended, outcome_of
 
-
 STOPPED = ("max_iterations", TRAINED)
 """Statuses of runs that have done as many iterations as they may."""
 
