@@ -55,8 +55,8 @@ class DataTermAt(Protocol):
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None:
         """Adds J^T W J dm, and without `gauss_newton` the second-order term."""
 
-    def information(self, dm: PETSc.Vec) -> float:
-        """dm^T J^T W J dm, W that of Gauss-Newton."""
+    def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
+        """v_i^T J^T W J v_j of some directions v, W that of Gauss-Newton: by J v alone."""
 
     def destroy(self) -> None: ...
 
@@ -116,14 +116,15 @@ class AtOnce:
             dm, metrics, out, None if gauss_newton else self.adjoints
         )
 
-    def information(self, dm: PETSc.Vec) -> float:
-        found = 0.0
-        images = self.linearization.apply(dm)
-        for d, w in zip(images, self.metrics_at(True), strict=True):
-            weighted = d.copy()
-            w.apply(weighted)
-            found += d.dot(weighted)
-        return found
+    def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
+        found = np.zeros((len(along),) * 2)
+        images = [self.linearization.apply(dm) for dm in along]
+        for j, image in enumerate(images):
+            for b, w in enumerate(self.metrics_at(True)):
+                weighted = image[b].copy()
+                w.apply(weighted)
+                found[: j + 1, j] += [own[b].dot(weighted) for own in images[: j + 1]]
+        return np.triu(found) + np.triu(found, 1).T
 
     def destroy(self) -> None:
         if self._linearization is not None:
@@ -201,8 +202,9 @@ class PartByPart:
         for at in self._each():
             at.hessian(dm, out, gauss_newton)
 
-    def information(self, dm: PETSc.Vec) -> float:
-        return sum(at.information(dm) for at in self._each())
+    def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
+        none = np.zeros((len(along),) * 2)
+        return sum((at.gram(along) for at in self._each()), none)
 
     def _zero(self) -> PETSc.Vec:
         out = self.m.duplicate()

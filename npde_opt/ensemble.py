@@ -94,7 +94,7 @@ class Ensemble:
         whole = {e: value for part in parts for e, value in part.items()}
         return [whole[e] for e in range(len(whole))]
 
-    def sum(self, value: float) -> float:
+    def sum(self, value: T) -> T:
         return (
             value
             if self.groups == 1

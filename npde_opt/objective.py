@@ -20,6 +20,7 @@ from npde_opt import reductions
 from npde_opt.data_term import AtOnce, DataTermAt, PartByPart, experiments, numbers_of
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
+from npde_opt.formed import Formed
 from npde_opt.forward.interface import (
     AdjointStates,
     Counters,
@@ -29,6 +30,7 @@ from npde_opt.forward.interface import (
 )
 from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock, Metric
+from npde_opt.parameters import FEW
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.stages import stage
 
@@ -218,6 +220,13 @@ class Objective:
     @property
     def counters(self) -> Counters:
         return self.forward.counters
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether there are so few parameters that their Gauss-Newton Hessian is formed."""
+        numbers = sum(block.count for block in self.space.blocks.values())
+        stored = int(reductions.total(self.comm, self.space.local_size))
+        return 0 < numbers <= FEW and self.space.size == stored == numbers
 
     @property
     def unknown_count(self) -> int:
@@ -442,6 +451,9 @@ class ObjectiveAt:
         self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool = False
     ) -> None:
         """out = the misfit's part of H dm, exact or Gauss-Newton."""
+        if gauss_newton and self.objective.few:
+            self._formed.apply(dm, out)
+            return
         out.set(0)
         with self.objective.together(), stage("hessian"):
             self._term.hessian(dm, out, gauss_newton)
@@ -450,8 +462,18 @@ class ObjectiveAt:
     def information(self, dm: PETSc.Vec) -> float:
         """dm^T J^T W J dm, what the data tell along dm: how far it moves them, in standard
         deviations and squared."""
-        with self.objective.together():
-            own = self._term.information(dm)
+        if "_formed" in self.__dict__:
+            return self._formed.square(dm)
+        return float(self._gram([dm])[0, 0])
+
+    @cached_property
+    def _formed(self) -> Formed:
+        return Formed(self.objective.space, self.m, self._gram)
+
+    def _gram(self, along: list[PETSc.Vec]) -> np.ndarray:
+        own = np.empty(0)
+        with self.objective.together(), stage("hessian"):
+            own = self._term.gram(along)
         return self.objective.ensemble.sum(own)
 
     def unseen(self) -> list[str]:

@@ -18,6 +18,7 @@ from npde_opt.errors import SolverError, collective, without_frames
 from npde_opt.linear.accuracy import solved_to
 from npde_opt.optimizers.conjugate_gradients import dots
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
+from npde_opt.parameters import FEW
 
 FARTHEST = 3.0
 """Largest change of a parameter with a log or bounded transform in one step: a factor of 20."""
@@ -134,7 +135,9 @@ class Agreed:
             self._combine(dm, out)
             return
         self._tally.seen += self._experiments
-        with collective(self._comm), to_tolerance(rtol):
+        # What few parameters keep is not of one product.
+        wanted = self._rtol if gauss_newton and self._size <= FEW else rtol
+        with collective(self._comm), to_tolerance(wanted):
             self._at.hessian(dm, out, gauss_newton)
 
     @property

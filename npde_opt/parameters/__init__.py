@@ -6,7 +6,7 @@ from npde_opt.parameters.field import Field
 from npde_opt.parameters.interface import Block, Lift, Placed
 from npde_opt.parameters.per_step import PerStep
 from npde_opt.parameters.point import ParametersAt
-from npde_opt.parameters.space import SMALL, ParameterSpace
+from npde_opt.parameters.space import FEW, SMALL, ParameterSpace
 from npde_opt.parameters.transforms import (
     GAIN,
     RUNAWAY,
@@ -17,6 +17,7 @@ from npde_opt.parameters.transforms import (
 from npde_opt.parameters.unknown import Unknown
 
 __all__ = [
+    "FEW",
     "GAIN",
     "MANY",
     "RUNAWAY",
