@@ -8,6 +8,7 @@ i of experiment e are the list of numbers of the seed (seed, 2, e, i), place aft
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -24,15 +25,18 @@ class Noise:
     """
 
     def __init__(self, seed: int, share: Share, count: int):
-        self.seed, self.share = seed, share
-        few = count <= FEW
-        self._stream = np.random.default_rng([seed, 2]) if few else None
+        self.seed, self.share, self.few = seed, share, count <= FEW
+
+    @cached_property
+    def _stream(self) -> np.random.Generator:
+        """Made where noise is asked for: numpy loads what draws it."""
+        return np.random.default_rng([self.seed, 2])
 
     def next(self, e: int, i: int) -> np.ndarray:
         """Of the own data of an observation of an experiment (times, own places): of few data to
         be asked for in the order of experiments and observations."""
         own, (times, places) = self.share.places[i], self.share.sizes[i]
-        if self._stream is not None:
+        if self.few:
             whole = self._stream.standard_normal(math.prod((times, places)))
             return np.asarray(whole.reshape(times, places)[:, own])
         numbers = np.arange(own.start * times, own.stop * times)

@@ -1,7 +1,5 @@
 """Keys of [equation] and [time]."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta, field

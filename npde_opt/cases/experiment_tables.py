@@ -1,7 +1,5 @@
 """Keys of [[experiment]], [electrodes], [[observation]], [simulation] and [misfit]."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta

@@ -1,7 +1,5 @@
 """Tables of files and fields, and the kinds of numbers and lists, that sections of cases share."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta

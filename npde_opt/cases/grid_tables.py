@@ -1,7 +1,5 @@
 """Keys of [case], [grid], [domain] and [boundaries]."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta

@@ -1,7 +1,5 @@
 """Keys of [posterior]: what is asked of what the data leave open."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta, field

@@ -15,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from npde_opt.cases.resampling import cell_of
+from npde_opt.distinct import distinct
 from npde_opt.errors import InputError
 from npde_opt.grids.posted import Posted
 from npde_opt.grids.scattered import Mask
@@ -129,7 +130,7 @@ def _cell_by_cell(
     """Cells of the common refinement drawn by volume, and a point in each: all ranks draw the same,
     and each keeps what lies in its slab. Collective."""
     axes = [
-        np.unique(np.concatenate(e))
+        distinct(np.concatenate(e))
         for e in zip(*(edges for edges, _ in masks), strict=True)
     ]
     comm = masks[0][1].comm

@@ -1,7 +1,5 @@
 """Every section of a case file."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from msgspec import Meta, field

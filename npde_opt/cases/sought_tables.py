@@ -1,7 +1,5 @@
 """Keys of [[unknown]], [[regularization]] and [optimizer]."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta

@@ -1,7 +1,5 @@
 """Terms of an equation, sources and their histories, as tables of a case."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta, field

@@ -1,6 +1,9 @@
 """Tables of a case against their types: msgspec structs, one a table, with a description beside
 each key.
 
+Modules of tables have no `from __future__ import annotations`: msgspec would evaluate every
+hint as text when it is asked for keys, in 25 ms a run.
+
 `read` gives the struct with defaults filled in, or an InputError that names the path of what is
 wrong. A union of structs is told apart by the first required key of each.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from npde_opt import reductions
 from npde_opt.aliases import Coefficients
+from npde_opt.distinct import distinct
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.initial import Spec
@@ -116,7 +117,7 @@ SEEN = 33
 
 def looked_at(times: np.ndarray) -> np.ndarray:
     """Some of the ends of steps, the first and the last among them."""
-    return times[np.unique(np.linspace(0, times.size - 1, SEEN).astype(int))]
+    return times[distinct(np.linspace(0, times.size - 1, SEEN).astype(int))]
 
 
 def check_values(

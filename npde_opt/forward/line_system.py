@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from npde_opt.distinct import numbered
 from npde_opt.errors import SolverError
 from npde_opt.forward.equation import joined
 from npde_opt.forward.jacobian import Block, terms_by_block
@@ -62,7 +63,7 @@ class LineSteps:
             self.at, self.factors = stages, stages - 1
         else:
             sizes = [float(f"{dt * scheme.diagonal:.12g}") for dt in self.steps]
-            self.alphas, which = np.unique(sizes, return_inverse=True)
+            self.alphas, which = numbered(np.array(sizes))
             self.which = np.zeros(self.alphas.size, np.int64)
             self.at = np.zeros_like(stages)
             self.factors = np.tile(which[:, None], self.stages + 1)

@@ -13,6 +13,7 @@ from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.capacity import fits
+from npde_opt.distinct import distinct
 from npde_opt.errors import InputError
 from npde_opt.observations.instants import NEAR, nearest
 
@@ -120,11 +121,11 @@ def with_stops(
     """
     ends = times[[0, -1]]
     rounding = 4 * np.finfo(float).eps * np.abs(ends).max()
-    kinks = np.unique(np.asarray(breakpoints, float))
+    kinks = distinct(np.asarray(breakpoints, float))
     kinks = kinks[(kinks > ends[0] + rounding) & (kinks < ends[1] - rounding)]
     kinks = kinks[np.diff(kinks, prepend=-np.inf) > rounding]
     found = np.concatenate([ends[:1], kinks, ends[1:]])
-    for weaker in (times[1:-1], np.unique(np.asarray(observed, float))):
+    for weaker in (times[1:-1], distinct(np.asarray(observed, float))):
         inside = weaker[(weaker > ends[0]) & (weaker < ends[1])]
         apart = _distance(inside, found) > np.maximum(
             NEAR * _step_around(inside, times), rounding

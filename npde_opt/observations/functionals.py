@@ -15,6 +15,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.distinct import distinct
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.overlap import consecutive
@@ -48,7 +49,7 @@ class Functionals:
 
     def every_unseen(self) -> np.ndarray:
         """Those that any rank knows of, increasing, on every rank. Collective."""
-        return np.unique(np.concatenate(self.comm.allgather(self.unseen)))
+        return distinct(np.concatenate(self.comm.allgather(self.unseen)))
 
     def __len__(self) -> int:
         return self.size

@@ -17,6 +17,7 @@ import numpy as np
 import scipy  # loads its parts when they are used
 
 from npde_opt import reductions
+from npde_opt.distinct import distinct
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along, sums_by_number
 from npde_opt.grids.locate import located, offsets
@@ -163,7 +164,7 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     owned = [o[:, s].tocoo() for o, s in zip(overlaps, grid.local_slice, strict=True)]
     box, cell, shared = _products(owned)
     # Only the boxes that owned cells have a part of, so that nothing is of global size.
-    near = [np.unique(o.row) for o in owned]
+    near = [distinct(o.row) for o in owned]
     volumes = _active_volumes(grid, [o[n] for o, n in zip(overlaps, near, strict=True)])
     place = tuple(np.searchsorted(n, b) for n, b in zip(near, box, strict=True))
     on = grid.active[cell]
@@ -171,7 +172,7 @@ def voxel_means(grid: Grid, edges: Sequence[np.ndarray]) -> Functionals:
     rows = np.ravel_multi_index(box, shape, order="F")[on]
     columns = _owned_numbers(grid)[cell][on]
     lost = [n[i] for n, i in zip(near, np.nonzero(volumes == 0), strict=True)]
-    unseen = np.unique(np.ravel_multi_index(lost, shape, order="F"))
+    unseen = distinct(np.ravel_multi_index(lost, shape, order="F"))
     return Functionals(math.prod(shape), rows, columns, means, unseen, grid.comm)
 
 
@@ -194,7 +195,7 @@ def _active_volumes(
     Collective."""
     if grid.mask is None:
         return grid.outer([np.asarray(o.sum(axis=1)).ravel() for o in overlaps])
-    cells = [np.unique(o.indices) for o in overlaps]
+    cells = [distinct(o.indices) for o in overlaps]
     volumes = grid.mask.at(cells).astype(float)
     for axis, (o, c) in enumerate(zip(overlaps, cells, strict=True)):
         volumes = multiply_along(o[:, c], volumes, axis)

@@ -4,8 +4,6 @@ Every combination of the case's numbers is a reservoir, and the mean of several 
 weights is what predicts. The last stretches before the test are held back, one after the other.
 """
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 """Every section of a training case: samples, network, loss, what is asked of weights, and how they
 are sought."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
