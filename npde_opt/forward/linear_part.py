@@ -50,6 +50,7 @@ class LinearPart:
         # The coefficients that terms were last made at, and the terms there.
         self._last: tuple[dict[str, np.ndarray], Points] | None = None
         self._bounded = bounded
+        self._cells: tuple[Coefficients, dict[str, np.ndarray]] | None = None
         self._x, self._y = self.grid.create_active(), self.grid.create_active()
         self._blocks: dict[int, BlockProduct] = {}
         self.bounds = [0.0] * len(self.matrices)
@@ -98,12 +99,17 @@ class LinearPart:
 
     def cells(self, dk: Coefficients) -> dict[str, np.ndarray]:
         """As owned arrays [i, j, k], or [c, i, j, k] of fields of several channels."""
+        if self._cells is not None and self._cells[0] is dk:
+            return self._cells[1]
         own, shape = self.equation.cell_coefficients, self.grid.local_shape
         given = {n: np.asarray(dk[n], float) for n in own if n in dk}
-        return {
-            n: v if v.ndim > self.grid.dim else np.broadcast_to(v, shape)
+        found = {
+            n: v if v.shape[-len(shape) :] == shape else np.broadcast_to(v, shape)
             for n, v in given.items()
         }
+        # Of the same object again: as long as it is kept here, no other one has its place.
+        self._cells = (dk, found) if self.grid.small else None
+        return found
 
     def assemble(self, points: Points, mass: np.ndarray | None = None) -> bool:
         """Puts the operators of `points` into the matrices; False where they are there already.
@@ -268,7 +274,12 @@ class LinearPoint:
                 for point in points:
                     found = point.derivative(state.ghosted(column), change)
                     out[row] += found if factor == 1 else factor * found
-        return np.where(self.active, out, 0.0)
+        return self._inside(out)
+
+    def _inside(self, values: np.ndarray) -> np.ndarray:
+        """0 in inactive cells."""
+        whole = self.grid.mask is None
+        return values if whole else np.where(self.active, values, 0.0)
 
     def contraction(self, state: State, adjoint: State, out: Gradients) -> None:
         for operator, pairs in zip(self.operators, self._pairs, strict=True):
@@ -326,4 +337,4 @@ class LinearPoint:
                     for found in parts:
                         for name, values in found.items():
                             out.add(name, values)
-        return np.where(self.active, result, 0.0)
+        return self._inside(result)

@@ -30,7 +30,7 @@ from npde_opt.petsc_options import from_options
 Made = TypeVar("Made")
 
 SMALL = 1 << 16
-"""Cells a rank of grids that keep a Vec."""
+"""Cells a rank of grids where calls cost more than passes over cells, and memory little."""
 
 
 class Grid:
@@ -207,6 +207,11 @@ class Grid:
         return math.prod(self.shape)
 
     @property
+    def small(self) -> bool:
+        """Whether what saves calls and passes is kept."""
+        return self.layout.size <= SMALL * self.comm.size
+
+    @property
     def active_size(self) -> int:
         return self.size if self.mask is None else self.mask.size
 
@@ -282,7 +287,7 @@ class Grid:
     def _like(self, components: int) -> PETSc.Vec:
         """Of small grids a copy of one that is kept: making a Vec takes as long as a solve there.
         Its values are 0."""
-        if self.layout.size > SMALL * self.comm.size:
+        if not self.small:
             return self._vec(components)
         kept = self.once(("vec", components), lambda: self._vec(components))
         return kept.duplicate()

@@ -11,7 +11,7 @@ area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from types import EllipsisType
 
@@ -278,7 +278,8 @@ def planes_along(planes: Planes, d: int) -> list[np.ndarray]:
 
 
 class DiffusionAt(LinearAt):
-    """Diffusion at given D; keeps the resistances S."""
+    """Diffusion at given D; keeps the resistances S, on small grids also what every derivative
+    takes of them and the last change of D."""
 
     term: Diffusion
 
@@ -286,6 +287,8 @@ class DiffusionAt(LinearAt):
         self.term, self.grid = term, term.grid
         self.D = [coefficients[name] for name in term.names]
         self.sums: list[np.ndarray] = []
+        self._keeps = self.grid.small
+        self._changes: tuple[Coefficients, list[np.ndarray | None]] | None = None
         half: dict[str, np.ndarray] = {}
         for d, name in enumerate(term.names):
             if name not in half:
@@ -295,6 +298,29 @@ class DiffusionAt(LinearAt):
             if self._needs_copy(d):
                 resistance = self._with_sides(resistance, d)
             self.sums.append(self._across(resistance, d))
+
+    @cached_property
+    def _weights(self) -> list[np.ndarray]:
+        """area / S^2 on the owned cells' faces, by axis."""
+        found = [1 / s for s in self.sums]
+        return [self.term.weigh(g * g, d) for d, g in enumerate(found)]
+
+    @cached_property
+    def _slopes(self) -> list[np.ndarray]:
+        """1 / D^2, by axis."""
+        found = dict(zip(self.term.names, map(np.asarray, self.D), strict=True))
+        with np.errstate(divide="ignore"):
+            squares = {name: (1 / D) / D for name, D in found.items()}
+        return [squares[name] for name in self.term.names]
+
+    def _over_D(self, values: np.ndarray, d: int) -> np.ndarray:
+        """Over D^2. In place."""
+        if self._keeps:
+            values *= self._slopes[d]
+            return values
+        values /= self.D[d]
+        values /= self.D[d]
+        return values
 
     def conductance(self, d: int) -> np.ndarray:
         """g on the owned cells' faces normal to axis d."""
@@ -365,7 +391,9 @@ class DiffusionAt(LinearAt):
         return lower - upper
 
     def resistance_changes(self, dk: Coefficients) -> list[np.ndarray | None]:
-        """Change of S by direction; ghosts outside the domain do not change."""
+        """Change of S by direction, to read only; ghosts outside the domain do not change."""
+        if self._changes is not None and self._changes[0] is dk:
+            return self._changes[1]
         grid = self.grid
         found: dict[str, np.ndarray] = {}
         out: list[np.ndarray | None] = []
@@ -374,8 +402,11 @@ class DiffusionAt(LinearAt):
                 out.append(None)
                 continue
             if name not in found:
-                found[name] = grid.ghosted(-0.5 * dk[name] / self.D[d] ** 2)
+                change = np.asarray(-0.5 * dk[name])
+                found[name] = grid.ghosted(self._over_D(change, d))
             out.append(self._across(found[name], d))
+        if self._keeps:
+            self._changes = dk, out
         return out
 
     def conductance_changes(self, dk: Coefficients) -> list[np.ndarray | None]:
@@ -396,6 +427,9 @@ class DiffusionAt(LinearAt):
 
     def _over_squares(self, values: np.ndarray, d: int) -> np.ndarray:
         """area / S^2 times values on the faces normal to axis d. In place."""
+        if self._keeps:
+            values *= self._weights[d]
+            return values
         values /= self.sums[d]
         values /= self.sums[d]
         return self.term.weigh(values, d)
@@ -419,9 +453,7 @@ class DiffusionAt(LinearAt):
         cells' faces, one array an axis, which is overwritten."""
         result: dict[str, np.ndarray] = {}
         for d, (name, own) in enumerate(zip(self.term.names, products, strict=True)):
-            part = self.halved(self._over_squares(own, d), d)
-            part /= self.D[d]
-            part /= self.D[d]
+            part = self._over_D(self.halved(self._over_squares(own, d), d), d)
             result[name] = result[name] + part if name in result else part
         return result
 
@@ -464,7 +496,6 @@ class DiffusionAt(LinearAt):
             part = self.halved(weight, d)
             part += bent
             part *= -2.0
-            part /= D
-            part /= D
+            part = self._over_D(part, d)
             result[name] = result[name] + part if name in result else part
         return result
