@@ -36,6 +36,7 @@ TASKS: dict[str, tuple[list[int], list[list[str]]]] = {
         [["implicit_scipy.py", p] for p in ("cholmod", "superlu")],
     ),
     "explicit": ([128, 512], [["explicit_numba.py"], ["explicit_torch.py"]]),
+    "forward": ([128, 512], [["forward_pde.py"]]),
     "identify": ([64, 128], [["identify_scipy.py", p] for p in ("cholmod", "superlu")]),
 }
 """Sizes, and peers with what follows their size."""
@@ -43,6 +44,7 @@ SAID = {
     "solve": "set-up and one solve to a true residual of 1e-8",
     "implicit": "50 implicit steps, gradient in D(x)",
     "explicit": "100 explicit steps of Gray-Scott, gradient",
+    "forward": "100 explicit steps of Gray-Scott, no derivatives",
     "identify": "log D by nested iteration, gradient 1e-6 of the first",
 }
 CLOSE = 1e-4

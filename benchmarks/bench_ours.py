@@ -57,6 +57,19 @@ def explicit(n: int) -> Callable[[], Found]:
     )
 
 
+def forward(n: int) -> Callable[[], Found]:
+    J = gray_scott(n, 100)
+    m = J.space.from_values({"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06})
+
+    def run() -> Found:
+        at = J.linearize(m)
+        found = {"value": at.value}
+        at.destroy()
+        return found
+
+    return run
+
+
 def solve(n: int, file: Path) -> Callable[[], Found]:
     """Update and solve for one matrix, which is exported first with its right-hand side."""
     grid = unit_square(n)
@@ -96,9 +109,12 @@ def identification(n: int) -> Callable[[], Found]:
     return run
 
 
+STEPS = {"implicit": implicit, "explicit": explicit, "forward": forward}
+
+
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__)
-    args.add_argument("task", choices=["solve", "implicit", "explicit", "identify"])
+    args.add_argument("task", choices=[*STEPS, "solve", "identify"])
     args.add_argument("size", type=int)
     args.add_argument("--matrix", type=Path, default=Path("matrix.npz"))
     given = args.parse_args()
@@ -107,7 +123,7 @@ def main() -> None:
     elif given.task == "identify":
         answer(identification(given.size), repeats=1)
     else:
-        answer({"implicit": implicit, "explicit": explicit}[given.task](given.size))
+        answer(STEPS[given.task](given.size))
 
 
 if __name__ == "__main__":

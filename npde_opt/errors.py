@@ -125,9 +125,10 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         self.code = 0
 
     def __enter__(self) -> collective:
-        place = agreement.place(*self._site)
-        for channel in self._channels:
-            channel.place = agreement.nested(channel.place, place)
+        if self._channels:
+            place = agreement.place(*self._site)
+            for channel in self._channels:
+                channel.place = agreement.nested(channel.place, place)
         return self
 
     def __exit__(
@@ -136,6 +137,8 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._channels:
+            return
         shared = error
         try:
             for channel in self._channels:

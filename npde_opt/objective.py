@@ -246,11 +246,9 @@ class Objective:
 
     def gradient_norm(self, g: PETSc.Vec) -> float:
         """sqrt(g^T M^-1 g): the L2 norm of the gradient's Riesz representative."""
-        work = self.space.mass()
-        work.pointwiseDivide(g, work)
-        norm = math.sqrt(max(work.dot(g), 0.0))
-        work.destroy()
-        return norm
+        own = g.getArray(readonly=True)
+        square = float(own @ (own / self.space.weights))
+        return math.sqrt(max(reductions.total(self.comm, square), 0.0))
 
     def bounds(self) -> tuple[PETSc.Vec, PETSc.Vec] | None:
         return self.space.bounds()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from petsc4py import PETSc
 
+NOTHING = contextlib.nullcontext()
 NAMES = ("setup", "assemble", "forward", "adjoint", "hessian", "regularization", "io")
 
 
@@ -14,7 +15,7 @@ def stage(name: str) -> contextlib.AbstractContextManager[None]:
     """Attributes what PETSc does inside the block to the stage of that name, where it logs."""
     if name not in NAMES:
         raise ValueError(f"stage {name!r} is none of {NAMES}")
-    return _stage(name) if PETSc.Log.isActive() else contextlib.nullcontext()
+    return _stage(name) if PETSc.Log.isActive() else NOTHING
 
 
 @contextlib.contextmanager

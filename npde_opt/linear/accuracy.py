@@ -45,7 +45,7 @@ def tight() -> contextlib.AbstractContextManager[None]:
 
 
 def is_tight() -> bool:
-    return tolerance(1.0) <= TIGHT
+    return bool(_wanted) and min(_wanted) <= TIGHT
 
 
 def tolerance(own: float) -> float:
@@ -93,6 +93,8 @@ class Tolerance:
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""
+        if not _wanted and self._own is None:
+            return
         changed = bool(_wanted) and not given(
             (self._ksp.getOptionsPrefix() or "") + "ksp_rtol"
         )

@@ -417,8 +417,10 @@ class LinearSolver:
 
     def _falls_back(self) -> bool:
         """Goes over to a factorization where the cycle failed and factors are small enough."""
-        chosen, reason = self.choice, self.ksp.getConvergedReason()
-        if reason not in FALLS_BACK or chosen is None or self.recipe != chosen.cycle:
+        chosen = self.choice
+        if chosen is None or self.recipe != chosen.cycle:
+            return False
+        if self.ksp.getConvergedReason() not in FALLS_BACK:
             return False
         if not math.isfinite(chosen.limit):
             return False
@@ -456,10 +458,11 @@ class LinearSolver:
 
     def _check(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         self.solves += 1
-        self.iterations += self.ksp.getIterationNumber()
+        iterations = int(self.ksp.getIterationNumber())
+        self.iterations += iterations
         if not is_tight():
             self._counted[0] += 1
-            self._counted[1] += self.ksp.getIterationNumber()
+            self._counted[1] += iterations
         reason = self.ksp.getConvergedReason()
         if reason < 0:
             name = next(

@@ -46,6 +46,7 @@ class ParameterSpace:
             u.name: u.block.on(grid, f"unknown.{u.name}") for u in self.unknowns
         }
         self._places: dict[str, slice] = {}
+        self._weights: np.ndarray | None = None
         self.local_size = 0
         for name, block in sorted(
             self.blocks.items(), key=lambda item: not item[1].large
@@ -144,9 +145,19 @@ class ParameterSpace:
         """The diagonal of the inner product: cell volumes for fields (1 where nothing is unknown),
         1 for other numbers."""
         vec = self.create_vec()
-        for name, block in self.blocks.items():
-            self.own(vec, name)[...] = block.mass()
+        vec.setArray(self.weights)
         return vec
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Own entries of `mass`, to read only; kept on small grids."""
+        if self._weights is not None:
+            return self._weights
+        found = np.empty(self.local_size)
+        for name, block in self.blocks.items():
+            block.view(found[self._places[name]])[...] = block.mass()
+        self._weights = found if self.grid.small else None
+        return found
 
     def units(self, m: PETSc.Vec) -> list[Unit]:
         """Every value of the listed unknowns (none where there are more than SMALL): label, unit
