@@ -27,7 +27,8 @@ def main() -> None:
     v0 = 0.25 * (rng.random((n, n)) < 0.3)
     grid = pde.CartesianGrid([[0, n], [0, n]], n, periodic=True)
     first = pde.FieldCollection([pde.ScalarField(grid, w) for w in (u0, v0)])
-    solver = pde.ExplicitSolver(pde.PDE(RATES), backend="numba")
+    kind = getattr(pde, "EulerSolver", None) or pde.ExplicitSolver
+    solver = kind(pde.PDE(RATES), backend="numba")
     step = solver.make_stepper(first, dt=1.0)
 
     def forward() -> dict[str, float]:
