@@ -15,10 +15,10 @@ class SamplingTable(Table, kw_only=True):
     """Markov chains around the Laplace posterior, by `--uncertainty samples`."""
 
     method: Annotated[
-        Literal["pcn", "gpcn", "mala"],
+        Literal["pcn", "gpcn", "mala", "hmc"],
         Meta(
-            description="steps around the prior, around the Laplace posterior, or along the "
-            "gradient too"
+            description="steps around the prior, around the Laplace posterior, along the "
+            "gradient too, or several of these at once"
         ),
     ] = "gpcn"
     chains: Annotated[Count, Meta(description="how many, with starts of their own")] = 4
@@ -46,6 +46,7 @@ class SamplingTable(Table, kw_only=True):
             "0: of none"
         ),
     ] = 0
+    leaps: Annotated[Count, Meta(description="of a trajectory of hmc at most")] = 5
 
 
 class QuantitySection(Table, kw_only=True):

@@ -60,6 +60,7 @@ def settings_of(section: SamplingTable, seed: int) -> SamplingSettings:
         section.every,
         section.checkpoint,
         seed,
+        section.leaps,
     )
 
 

@@ -207,13 +207,15 @@ def refuse_other_chains(
 
 def _told(s: SamplingSettings) -> Record:
     """What chains that go on have in common with what they were, of their settings."""
-    return {
+    told: Record = {
         "method": s.method,
         "seed": s.seed,
         "step": s.step,
         "burn_in": s.burn_in,
         "every": s.every,
     }
+    # Other methods have none: chains from before there were any go on.
+    return told | ({"leaps": s.leaps} if s.method == "hmc" else {})
 
 
 def _refuse(found: Checkpoint, settings: SamplingSettings, told: Record) -> None:

@@ -131,8 +131,12 @@ class Moves:
         if self.drift:
             place.slope = here.gradient().copy()
             place.slope.axpy(-1.0, pull)
-            place.image = m.duplicate()
-            self.reference.apply(place.slope, place.image)
+            # Far away a gradient may overflow where the value does not: no step leads there either.
+            if math.isfinite(place.slope.norm()):
+                place.image = m.duplicate()
+                self.reference.apply(place.slope, place.image)
+            else:
+                place.value = place.rest = math.inf
         for vec in (away, pull):
             vec.destroy()
         return place
@@ -144,15 +148,19 @@ class Moves:
         Args:
             number: of the step, which decides what is drawn.
         """
-        lengths, seed = Lengths(s), child(self.seed, 1 + number)
-        there = self.at(self._proposed(here, lengths, seed))
-        chance = self._chance(here, there, lengths)
+        seed = child(self.seed, 1 + number)
+        there, chance = self.tried(here, Lengths(s), seed)
         # The same on every rank; [seed, count] are the numbers of the noise of `count` unknowns.
         if np.random.default_rng([seed, 1, 1]).random() < chance:
             here.destroy()
             return there, chance, False
         there.destroy()
         return here, chance, there.error is not None
+
+    def tried(self, here: Place, lengths: Lengths, seed: int) -> tuple[Place, float]:
+        """Where a step may go, and the probability with which it is taken."""
+        there = self.at(self._proposed(here, lengths, seed))
+        return there, self._chance(here, there, lengths)
 
     def _proposed(self, here: Place, lengths: Lengths, seed: int) -> PETSc.Vec:
         change = self.reference.change(seed)

@@ -12,14 +12,16 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
+from npde_opt.objective import Objective
 from npde_opt.parameters.draws import child
 from npde_opt.posterior import Laplace
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import Diagnosis, diagnose
 from npde_opt.sampling.folder import COLUMNS, Folder, Kept
 from npde_opt.sampling.moves import Moves
-from npde_opt.sampling.reference import AroundPosterior, AroundPrior
+from npde_opt.sampling.reference import AroundPosterior, AroundPrior, Reference
 from npde_opt.sampling.settings import SamplingSettings
+from npde_opt.sampling.trajectories import Trajectories
 
 STARTS = 1 << 20
 """Far from the numbers of steps: seeds of the chains' starts."""
@@ -122,7 +124,7 @@ def ended(
     chains = []
     for number in numbers:
         seed = child(settings.seed, number)
-        moves = Moves(objective, around, settings.method == "mala", seed)
+        moves = _moves(objective, around, settings, seed)
         start = laplace.change(child(seed, STARTS))
         start.axpy(1.0, laplace.at.m)
         moves.cut(start)
@@ -131,6 +133,14 @@ def ended(
         _to_its_end(chain, folder, number, watch)
         chains.append(chain)
     return chains
+
+
+def _moves(
+    objective: Objective, around: Reference, settings: SamplingSettings, seed: int
+) -> Moves:
+    if settings.method == "hmc":
+        return Trajectories(objective, around, settings.leaps, seed)
+    return Moves(objective, around, settings.method == "mala", seed)
 
 
 def check_names(names: tuple[str, ...]) -> None:

@@ -10,8 +10,9 @@ METHODS = {
     "pcn": "preconditioned Crank-Nicolson around the prior",
     "gpcn": "the same around the Laplace posterior",
     "mala": "Langevin steps around the Laplace posterior",
+    "hmc": "Hamiltonian trajectories around the Laplace posterior",
 }
-TARGETS = {"pcn": 0.3, "gpcn": 0.4, "mala": 0.6}
+TARGETS = {"pcn": 0.3, "gpcn": 0.4, "mala": 0.6, "hmc": 0.7}
 """Shares of accepted steps that the burn-in aims at."""
 
 
@@ -19,7 +20,7 @@ TARGETS = {"pcn": 0.3, "gpcn": 0.4, "mala": 0.6}
 class SamplingSettings:
     """
     Args:
-        method: pcn, gpcn or mala.
+        method: pcn, gpcn, mala or hmc.
         steps: of every chain after its burn-in.
         burn_in: steps that choose the length of a step and are not kept.
         chains: that begin at samples of their own.
@@ -27,6 +28,7 @@ class SamplingSettings:
         every: a step in so many is a row of the trace and counts for means; at most `steps`.
         checkpoint: steps between two checkpoints.
         seed: of all that is drawn.
+        leaps: of a trajectory of hmc at most.
 
     Raises:
         InputError: for a number outside its range.
@@ -40,11 +42,12 @@ class SamplingSettings:
     every: int = 1
     checkpoint: int = 100
     seed: int = 0
+    leaps: int = 5
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError("sampling.method", self.method, ", ".join(METHODS))
-        for name in ("steps", "chains", "every", "checkpoint"):
+        for name in ("steps", "chains", "every", "checkpoint", "leaps"):
             self._check(name, getattr(self, name) >= 1, "a number >= 1")
         for name in ("burn_in", "seed"):
             self._check(name, getattr(self, name) >= 0, "a number >= 0")

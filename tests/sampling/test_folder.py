@@ -32,7 +32,7 @@ def stop(number, chain):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("method", ["gpcn", "mala"])
+@pytest.mark.parametrize("method", ["gpcn", "hmc"])
 def test_a_chain_goes_on_to_the_bit(tmp_path, method):
     out = COMM.bcast(tmp_path)
     J, m = rate()

@@ -10,6 +10,7 @@ from npde_opt.linear.accuracy import tight
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.sampling import AroundPosterior, AroundPrior, SamplingSettings, sample
 from npde_opt.sampling.moves import Lengths, Moves, Place
+from npde_opt.sampling.trajectories import Trajectories
 
 
 def around(kind, found):
@@ -61,10 +62,12 @@ def test_detailed_balance(kind, drift):
         place.destroy()
 
 
-@pytest.mark.parametrize("method", ["pcn", "gpcn", "mala"])
-def test_moments_of_a_posterior_that_is_not_normal(method):
+@pytest.mark.parametrize(
+    ("method", "steps"), [("pcn", 500), ("gpcn", 600), ("mala", 300), ("hmc", 100)]
+)
+def test_moments_of_a_posterior_that_is_not_normal(method, steps):
     J, m = rate()
-    settings = SamplingSettings(method, steps=600, burn_in=100, chains=2, seed=5)
+    settings = SamplingSettings(method, steps, burn_in=60, chains=2, seed=5)
     found = sample(laplace(J, m), settings, ["log k"], log_rate(J))
     mean, deviation = moments()
     told = found.diagnoses()[1]
@@ -76,6 +79,53 @@ def test_moments_of_a_posterior_that_is_not_normal(method):
     assert found.variance.getArray()[0] == pytest.approx(told.deviation**2)
     assert all(0.2 < share <= 1 for share in found.acceptance)
     found.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_a_trajectory_gains_what_dense_matrices_say(monkeypatch):
+    """dH of J + 1/2 v^T Q v over three leaps, and back by the opposite velocity; one leap is a step
+    of MALA."""
+    J, m = field("bilaplacian by length", n=5)
+    with tight():
+        settings = PosteriorSettings(cut=1e-9, rtol=1e-8, prior_rtol=1e-12)
+        reference = AroundPosterior(Laplace(J.linearize(m), settings))
+        moves, lengths = Trajectories(J, reference, 3, 4), Lengths(0.3)
+        Q, on = dense(J.space, reference.precision), free(J.space)
+        kept = []
+        turned, velocity = moves._turned, reference.change(7)
+
+        def watched(place, v, lengths):
+            found = turned(place, v, lengths)
+            kept.append(v.copy())
+            return found
+
+        monkeypatch.setattr(moves, "_turned", watched)
+        monkeypatch.setattr(moves, "_count", lambda seed: 3)
+        monkeypatch.setattr(reference, "change", lambda seed: velocity.copy())
+        here = moves.at(reference.center())
+        there, chance = moves.tried(here, lengths, 0)
+
+        def total(place, v):
+            own = whole(v.getArray())[on]
+            return place.value + 0.5 * own @ Q @ own
+
+        last = kept[-1]
+        last.axpy(-lengths.a, there.image)
+        gained = total(there, last) - total(here, velocity)
+        assert chance == pytest.approx(np.exp(min(0.0, -gained)), rel=1e-4)
+        velocity = last.copy()
+        velocity.scale(-1.0)
+        back, chance = moves.tried(there, lengths, 0)
+        assert chance == pytest.approx(np.exp(min(0.0, gained)), rel=1e-4)
+        back.m.axpy(-1.0, here.m)
+        assert back.m.norm() < 1e-6 * here.m.norm()
+        steps = Moves(J, reference, True, 4)
+        monkeypatch.setattr(moves, "_count", lambda seed: 1)
+        one, chance = moves.tried(here, lengths, 0)
+        same, also = steps.tried(here, lengths, 0)
+        assert chance == pytest.approx(also, rel=1e-6)
+        same.m.axpy(-1.0, one.m)
+        assert same.m.norm() < 1e-9 * one.m.norm()
 
 
 @pytest.mark.parallel([1, 2])
@@ -144,6 +194,27 @@ def test_a_solve_that_fails_is_a_step_that_is_not_taken(monkeypatch, what):
     told[:] = [0] * 6
     with pytest.raises(SolverError, match="DIVERGED_ITS"):
         sample(around, settings, ["log k"], log_rate(J))
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", ["mala", "hmc"])
+def test_no_step_leads_where_the_gradient_overflows(monkeypatch, method):
+    J, m = rate()
+    around, told, linearize = laplace(J, m), [], J.linearize
+
+    def overflowing(vec):
+        here = linearize(vec)
+        told.append(here)
+        if len(told) == 4:
+            here.gradient().set(np.inf)
+        return here
+
+    monkeypatch.setattr(J, "linearize", overflowing)
+    settings = SamplingSettings(method, steps=4, burn_in=0, chains=1, leaps=1)
+    found = sample(around, settings, ["log k"], log_rate(J))
+    chances = found.traces[0, :, 1]
+    assert found.failed == (0,) and chances[2] == 0 and np.count_nonzero(chances) == 3
+    found.destroy()
 
 
 class Failing:

@@ -18,7 +18,10 @@ def test_every_second_step_is_kept():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"method": "nuts"}, "sampling.method: got nuts; allowed: pcn, gpcn, mala"),
+        (
+            {"method": "nuts"},
+            "sampling.method: got nuts; allowed: pcn, gpcn, mala, hmc",
+        ),
         ({"steps": 0}, "sampling.steps"),
         ({"step": 1.5}, "sampling.step: got 1.5"),
         ({"burn_in": -1}, "sampling.burn_in"),
