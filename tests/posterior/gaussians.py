@@ -29,7 +29,7 @@ def field(
     kind="bilaplacian", n=16, ensemble=None, masked=False, fixed=False, small=False
 ):
     """(J, m): the logarithm of a field D from 16 values in each of two experiments; with `small`
-    also the logarithm of a reaction's rate, 'flat': without a prior."""
+    also the logarithm of a reaction's rate, 'flat': without a prior, 'field': of a field of it."""
     active = np.ones((n, n), bool)
     if masked:
         active[: n // 3, : n // 3] = False
@@ -41,7 +41,8 @@ def field(
     block = Field(fixed=known if fixed else None)
     unknowns = [Unknown("D", "log", block=block)]
     if small:
-        unknowns.append(Unknown("k", "log", block=Shared()))
+        rate = Field() if small == "field" else Shared()
+        unknowns.append(Unknown("k", "log", block=rate))
     space = ParameterSpace(grid, unknowns)
     places = np.linspace(0.4, 0.95, 4)
     points = np.array([[x, y] for x in places for y in places])
@@ -64,7 +65,13 @@ def field(
     regularizers = {"D": regularizer}
     if small is True:
         regularizers["k"] = SmallPrior(grid.comm, 1, deviation=0.5)
-    values = {"D": grid.evaluate(log_field), "k": 0.3}
+    if small == "field":
+        regularizers["k"] = REGULARIZERS["gradient"](grid, 3.0, mass_weight=2.0)
+    rates = grid.evaluate(lambda x, y: 0.3 + 0 * x)
+    values = {
+        "D": grid.evaluate(log_field),
+        "k": rates if small == "field" else 0.3,
+    }
     m = space.from_values({u.name: values[u.name] for u in unknowns})
     misfits = []
     for layout in forward.layouts:

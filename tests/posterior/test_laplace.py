@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 from gaussians import dense, field, free, whole
+from rates import rate
 
 from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import tight
+from npde_opt.objective import Objective
 from npde_opt.posterior import Laplace, PosteriorSettings, diagonal
 from npde_opt.posterior.columns import column, gram
 from npde_opt.posterior.eigenpairs import leading
@@ -34,6 +36,7 @@ def on(space, own):
         ("gradient", {"masked": True, "small": True}),
         ("total-variation", {"fixed": True}),
         ("ridge", {"small": True}),
+        ("bilaplacian", {"small": "field", "masked": True}),
     ],
 )
 def test_all_is_as_dense_matrices_say(kind, more):
@@ -185,3 +188,25 @@ def test_eigenvalues_that_lie_together_are_all_found():
         assert len(found.values) == 64 if complete else len(found.values) <= 40
     at.destroy()
     J.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_an_exact_hessian_that_is_no_minimum_is_refused():
+    """Far from the answer u = 1 / k bends downward against its data."""
+    J, m = rate(sigma=0.2)
+    there = J.space.from_values({"k": np.exp(0.8)})
+    at = J.linearize(there)
+    said = r"posterior.gauss_newton: .* the objective falls, and this is no minimum"
+    with pytest.raises(InputError, match=said):
+        Laplace(at, PosteriorSettings(gauss_newton=False))
+    assert Laplace(at).values[0] > 0
+    exact = Laplace(J.linearize(m), PosteriorSettings(gauss_newton=False))
+    assert exact.values[0] > 0
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_field_without_a_regularization_has_no_posterior():
+    J, m = field(n=5)
+    at = Objective(J.forward, J.misfits, {}).linearize(m)
+    with pytest.raises(InputError, match="the prior of D: got none; .* improper"):
+        Laplace(at)
