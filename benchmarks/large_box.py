@@ -5,9 +5,9 @@ mpirun -n 8 python benchmarks/large_box.py [--sizes 48 64 80 128] [--cells 1024]
 
     bytes over imports = e + a (active cells of the rank) + b (cells of its box)
 
-with a, b, e >= 0 fitted to relative errors of all sizes but the last. Of the large machine a rank
-is told whose box is filled as those here, and a bound for the largest box. A value a cell of every 256 is observed, and 0
-is fitted, which takes the same memory.
+with a, b, e >= 0 fitted to relative errors of all sizes but the last. Of the large machine a
+rank is told whose box is filled as those here, and a bound for the largest box.
+A value a cell of every 256 is observed, and 0 is fitted, which takes the same memory.
 """
 
 from __future__ import annotations
