@@ -31,7 +31,7 @@ import ufl
 GAMMA, DELTA, MORE, SAMPLES = 0.1, 0.5, 20, 100
 
 
-class Multigrid(hp.PDEVariationalProblem):
+class Multigrid(hp.PDEVariationalProblem):  # type: ignore[misc]  # no types
     """With CG and hypre for states, in place of factors."""
 
     def _createLUSolver(self) -> object:
