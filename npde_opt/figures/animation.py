@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def write(
     from PIL import Image
 
     figure.set_dpi(DOTS)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib does not type what is used of it
     # Where everything lies is found once: finding it takes longer than drawing a frame.
     update(0)
     figure.draw_without_rendering()
