@@ -152,6 +152,25 @@ def test_few_iterations_and_the_solution_of_factors(name, monkeypatch):
     assert np.allclose(found, wanted, rtol=0, atol=3e-6 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (channels, "lines solved at once on planes of 4096, "),
+        (lambda comm: padding(2, 48, 0, comm), "Chebyshev smoothing on planes of "),
+    ],
+)
+def test_what_is_viewed_is_what_runs(problem, told, tmp_path):
+    grid, matrix = matrix_of(problem, MPI.COMM_SELF)
+    solver = LinearSolver(matrix, grid, PREFIX, "planes")
+    solver.update()
+    viewer = PETSc.Viewer().createASCII(str(tmp_path / "seen"), comm=MPI.COMM_SELF)
+    solver.planes.view(None, viewer)
+    viewer.destroy()
+    assert told in (tmp_path / "seen").read_text()
+    solver.destroy()
+    matrix.destroy()
+
+
 @pytest.mark.parallel([2, 3])
 @pytest.mark.parametrize(
     "name", ["padding", "strips of three", "padding in 3-D", "rim"]

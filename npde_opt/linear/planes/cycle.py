@@ -157,14 +157,13 @@ class PlaneCycle:
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if self.adapted is None:
-            all_sizes = [level.box.layout.size for level in self.levels]
+            smoothing, why = "Chebyshev smoothing on planes", ""
+            counts = [level.box.layout.size for level in self.levels]
         else:
-            all_sizes = [level.size for level in self.adapted.levels]
-        sizes = ", ".join(map(str, all_sizes))
-        why = f" that follow the values ({self.reason})" if self.reason else ""
-        viewer.printfASCII(
-            f"  V-cycle of Chebyshev smoothing on planes of {sizes} unknowns{why}\n"
-        )
+            smoothing, why = "lines solved at once on planes", f" ({self.reason})"
+            counts = [level.size for level in self.adapted.levels]
+        sizes = ", ".join(map(str, counts))
+        viewer.printfASCII(f"  V-cycle of {smoothing} of {sizes} unknowns{why}\n")
 
     def release(self) -> None:
         """Nothing of PETSc's is kept."""
