@@ -413,7 +413,7 @@ class LinearSolver:
         grid, planes = self.grid, self.planes
         if planes is None or planes.adapted is None:
             return 1.0
-        return ADAPTED * grid.comm.size * grid.size / grid.active_size
+        return ADAPTED[grid.dim] * grid.comm.size * grid.size / grid.active_size
 
     def _falls_back(self) -> bool:
         """Goes over to a factorization where the cycle failed and factors are small enough."""

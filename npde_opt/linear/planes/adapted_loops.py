@@ -174,6 +174,13 @@ def coarsen(
 
 
 @compiled
+def _coarse_row(s: int, j: int, k: int, parent: np.ndarray, coarse: np.ndarray) -> int:
+    """The ghost before the row of coarse cells that weights s and s + 1 of a row go to."""
+    y, z = parent[1, j + 1] + (s >> 1 & 1), parent[2, k + 1] + (s >> 2)
+    return (z + coarse[PAD_Z] - 1) * coarse[PLANE] + y * coarse[PITCH]
+
+
+@compiled
 def restrict(
     r: np.ndarray,
     weights: np.ndarray,
@@ -189,9 +196,7 @@ def restrict(
             row = (k + numbers[PAD_Z]) * numbers[PLANE] + (j + 1) * numbers[PITCH] + 1
             given = r[row : row + nx]
             for s in range(0, weights.shape[0], 2):
-                y, z = parent[1, j + 1] + (s >> 1 & 1), parent[2, k + 1] + (s >> 2)
-                z += coarse[PAD_Z] - 1
-                first = z * coarse[PLANE] + y * coarse[PITCH]
+                first = _coarse_row(s, j, k, parent, coarse)
                 w, v = weights[s, row : row + nx], weights[s + 1, row : row + nx]
                 for i in range(nx):
                     at = first + parent[0, i + 1]
@@ -215,9 +220,7 @@ def prolong(
             row = (k + numbers[PAD_Z]) * numbers[PLANE] + (j + 1) * numbers[PITCH] + 1
             found = x[row : row + nx]
             for s in range(0, weights.shape[0], 2):
-                y, z = parent[1, j + 1] + (s >> 1 & 1), parent[2, k + 1] + (s >> 2)
-                z += coarse[PAD_Z] - 1
-                first = z * coarse[PLANE] + y * coarse[PITCH]
+                first = _coarse_row(s, j, k, parent, coarse)
                 w, v = weights[s, row : row + nx], weights[s + 1, row : row + nx]
                 for i in range(nx):
                     at = first + parent[0, i + 1]

@@ -41,6 +41,19 @@ def factor(
 
 
 @compiled
+def _less_neighbours(
+    A: np.ndarray, steps: np.ndarray, x: np.ndarray, c: int, v: np.ndarray
+) -> None:
+    """v -= A x, of the row of cells that begins at c and of the neighbours of `steps`."""
+    nx = v.size
+    for o in range(steps.shape[0]):
+        to = c + steps[o, 1]
+        a, y = A[steps[o, 0], c : c + nx], x[to : to + nx]
+        for i in range(nx):
+            v[i] -= a[i] * y[i]
+
+
+@compiled
 def along_rows(
     A: np.ndarray,
     steps: np.ndarray,
@@ -62,11 +75,7 @@ def along_rows(
     for n in range(rows.size):
         c = rows[n]
         v[:] = b[c : c + nx]
-        for o in range(steps.shape[0]):
-            to = c + steps[o, 1]
-            a, y = A[steps[o, 0], c : c + nx], x[to : to + nx]
-            for i in range(nx):
-                v[i] -= a[i] * y[i]
+        _less_neighbours(A, steps, x, c, v)
         last = c + nx - 1
         v[0] -= A[ends[BEFORE], c] * x[c - 1]
         v[nx - 1] -= A[ends[BEHIND], last] * x[last + 1]
@@ -108,11 +117,7 @@ def across_rows(
                 # Every other value is not needed, but loops over all of them are faster.
                 for i in range(nx):
                     v[i] = f[i]
-                for o in range(steps.shape[0]):
-                    to = c + steps[o, 1]
-                    a, z = A[steps[o, 0], c : c + nx], x[to : to + nx]
-                    for i in range(nx):
-                        v[i] -= a[i] * z[i]
+                _less_neighbours(A, steps, x, c, v)
                 back = x[c - step : c - step + nx]
                 l = A[ends[BEFORE], c : c + nx] if t == 0 else low[c : c + nx]
                 if t == count - 1:
@@ -148,8 +153,4 @@ def residual(
         c = rows[n]
         found = r[c : c + nx]
         found[:] = b[c : c + nx]
-        for o in range(steps.shape[0]):
-            to = c + steps[o, 1]
-            a, y = A[steps[o, 0], c : c + nx], x[to : to + nx]
-            for i in range(nx):
-                found[i] -= a[i] * y[i]
+        _less_neighbours(A, steps, x, c, found)
