@@ -42,7 +42,7 @@ class SamplingTable(Table, kw_only=True):
     fields: Annotated[
         Index,
         Meta(
-            description="of every so manieth sample the fields are kept, in samples/chain-K.zarr; "
+            description="the fields of every N-th sample are kept, in samples/chain-K.zarr; "
             "0: of none"
         ),
     ] = 0
