@@ -177,7 +177,8 @@ def coarsen(
 def _coarse_row(s: int, j: int, k: int, parent: np.ndarray, coarse: np.ndarray) -> int:
     """The ghost before the row of coarse cells that weights s and s + 1 of a row go to."""
     y, z = parent[1, j + 1] + (s >> 1 & 1), parent[2, k + 1] + (s >> 2)
-    return (z + coarse[PAD_Z] - 1) * coarse[PLANE] + y * coarse[PITCH]
+    first: int = (z + coarse[PAD_Z] - 1) * coarse[PLANE] + y * coarse[PITCH]
+    return first
 
 
 @compiled
