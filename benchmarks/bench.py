@@ -172,7 +172,7 @@ def said(r: Row) -> str:
 
 
 def main() -> None:
-    args = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    args = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     args.add_argument("--peers", default=os.environ.get("NPDE_PEERS") or sys.executable)
     args.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     args.add_argument("--sizes", nargs="+", type=int, help="instead of each task's own")

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 def parser(name: str, text: str) -> argparse.ArgumentParser:
     """A parser with --out."""
-    found = argparse.ArgumentParser(description=text.strip().splitlines()[0])
+    found = argparse.ArgumentParser(description=text.strip().split("\n\n")[0])
     found.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results" / f"{name}.json"
     )

@@ -466,7 +466,7 @@ def fuzz(
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--mutants", type=int, default=2000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument(
