@@ -21,7 +21,7 @@ from npde_opt.curvatures import curvatures
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective, ObjectiveAt
-from npde_opt.operators import prolongation
+from npde_opt.operators import CellProlongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import Lift, ParameterSpace, Unknown
@@ -84,17 +84,17 @@ class Prolongation:
 
     def __init__(self, coarse: ParameterSpace, fine: ParameterSpace):
         self.coarse, self.fine = coarse, fine
-        self._matrices: dict[bool, PETSc.Mat] = {}
+        self._matrices: dict[bool, CellProlongation] = {}
         self._lifts = {u.name: self._lift(u) for u in fine.unknowns}
 
     def _lift(self, u: Unknown) -> Lift:
         coarse, fine = self.coarse.blocks[u.name], self.fine.blocks[u.name]
         return fine.lift(coarse, u.transform.exponential, self._matrix)
 
-    def _matrix(self, cubic: bool) -> PETSc.Mat:
+    def _matrix(self, cubic: bool) -> CellProlongation:
         """The interpolation between the two grids, made once."""
         if cubic not in self._matrices:
-            self._matrices[cubic] = prolongation(
+            self._matrices[cubic] = CellProlongation(
                 self.coarse.grid, self.fine.grid, cubic
             )
         return self._matrices[cubic]

@@ -2,6 +2,6 @@
 
 from npde_opt.operators.points import interpolation
 from npde_opt.operators.rows import from_rows, mass
-from npde_opt.operators.transfer import prolongation
+from npde_opt.operators.transfer import CellProlongation
 
-__all__ = ["from_rows", "interpolation", "mass", "prolongation"]
+__all__ = ["from_rows", "interpolation", "mass", "CellProlongation"]

@@ -13,7 +13,6 @@ from petsc4py import PETSc
 
 from npde_opt.grids import Grid, along
 from npde_opt.grids.layout import Layout
-from npde_opt.grids.scattered import Mask
 
 
 def from_rows(
@@ -78,23 +77,6 @@ def tensor_entries(
         indices.append(layout.global_index(cells).ravel(order="F"))
         weights.append(w.ravel(order="F"))
     return np.stack(indices, axis=1), np.stack(weights, axis=1)
-
-
-def tensor_mask(
-    parents: Sequence[tuple[np.ndarray, np.ndarray]], mask: Mask
-) -> np.ndarray:
-    """The mask at the cells of `tensor_entries`, shape (rows, k**dim). Collective."""
-    # Each cell is asked for once.
-    unique = [np.unique(cells) for cells, _ in parents]
-    near = mask.at(unique)
-    places = [
-        np.searchsorted(u, cells) for u, (cells, _) in zip(unique, parents, strict=True)
-    ]
-    corners = []
-    for picks in product(*(range(p.shape[1]) for p in places)):
-        cells = [p[:, k] for p, k in zip(places, picks, strict=True)]
-        corners.append(near[np.ix_(*cells)].ravel(order="F"))
-    return np.stack(corners, axis=1)
 
 
 def mass(grid: Grid) -> PETSc.Vec:

@@ -1,79 +1,186 @@
-"""u_fine = P u_coarse: prolongation of cell values between grids over the same box."""
+"""u_fine = P u_coarse: prolongation of cell values between grids over the same box,
+
+    P = D P_z P_y P_x + E,
+
+one factor an axis (4 weights a row where the product has 64). Where inactive cells are near, D is 0
+and E has the rows.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
-from npde_opt.operators.rows import from_rows, tensor_entries, tensor_mask
+from npde_opt.grids.layout import Layout
+from npde_opt.operators.rows import from_rows, tensor_entries
+
+Stencil = tuple[np.ndarray, np.ndarray]
+"""Of the cells of one axis: coarse cells and their weights, each (cell, points)."""
 
 
-def prolongation(coarse: Grid, fine: Grid, cubic: bool = False) -> PETSc.Mat:
+class CellProlongation:
     """Interpolation of cell values from a coarse to a fine grid over the same box, mirrored at the
     sides (no slope there): multilinear, or by cubic polynomials through four cells an axis, whose
     curvature is that of the field.
 
-    Where a linear stencil meets inactive coarse cells their weights are given to the active ones;
-    where a cubic one does, the linear one takes its place. Rows of inactive cells are empty.
+    Where a stencil meets inactive coarse cells a linear one takes its place, whose weights are
+    given to the active ones. Inactive cells get 0.
+
+    Collective, as all methods are. Owns what it is made of.
+
+    Raises:
+        InputError: an active cell has no active coarse neighbour.
     """
-    rows = fine.active.ravel(order="F")
-    indices, weights = _stencils(coarse, fine, 2)
-    if coarse.mask is not None:
-        weights = weights * _covered(coarse, fine, 2)
-        total = weights.sum(axis=1, keepdims=True)
-        with collective(fine.comm):
-            if np.any(total[rows] == 0):
-                raise InputError(
-                    "grid.active",
-                    "an active cell without an active coarse neighbour",
-                    "a coarse mask that covers the fine one",
-                )
-        weights = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
-    if cubic:
-        wide, wide_weights = _stencils(coarse, fine, 4)
-        if coarse.mask is not None:
-            linear = ~_covered(coarse, fine, 4).all(axis=1)
-            wide[linear], wide_weights[linear] = indices[linear][:, :1], 0
-            (
-                wide[linear, : indices.shape[1]],
-                wide_weights[linear, : indices.shape[1]],
-            ) = (
-                indices[linear],
-                weights[linear],
-            )
-        indices, weights = wide, wide_weights
-    weights[~rows] = 0
-    size = (coarse.layout.local_size, coarse.layout.size)
-    return from_rows(
-        fine.comm, fine.layout.local_size, size, indices, weights, weights != 0
-    )
+
+    def __init__(self, coarse: Grid, fine: Grid, cubic: bool = False):
+        stencils = _stencils(coarse, fine, 4 if cubic else 2)
+        self._factors = _factors(coarse, fine, stencils)
+        self._between = [P.createVecLeft() for P in self._factors[:-1]]
+        self._regular: PETSc.Vec | None = None
+        self._irregular: PETSc.Mat | None = None
+        if coarse.mask is not None or fine.mask is not None:
+            covered = _covered(coarse, fine, stencils)
+            self._regular = fine.create_scalar()
+            self._work = self._regular.duplicate()
+            fine.view(self._regular)[...] = fine.active & covered
+            self._irregular = _irregular(coarse, fine, fine.active & ~covered)
+
+    def mult(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = P x."""
+        vecs = [x, *self._between, y]
+        for P, given, found in zip(self._factors, vecs, vecs[1:], strict=False):
+            P.mult(given, found)
+        if self._regular is not None and self._irregular is not None:
+            y.pointwiseMult(self._regular, y)
+            self._irregular.multAdd(x, y, y)
+
+    def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None:
+        """x = P^T y."""
+        last = y
+        if self._regular is not None:
+            last = self._work
+            last.pointwiseMult(self._regular, y)
+        vecs = [last, *self._between[::-1], x]
+        for P, given, found in zip(self._factors[::-1], vecs, vecs[1:], strict=False):
+            P.multTranspose(given, found)
+        if self._irregular is not None:
+            self._irregular.multTransposeAdd(y, x, x)
+
+    def destroy(self) -> None:
+        for P in self._factors:
+            P.destroy()
+        for vec in self._between:
+            vec.destroy()
+        if self._regular is not None and self._irregular is not None:
+            self._regular.destroy()
+            self._work.destroy()
+            self._irregular.destroy()
 
 
-def _stencils(coarse: Grid, fine: Grid, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse cells and Lagrange weights (owned fine cells, points**dim) of interpolation through
-    `points` an axis."""
-    parents = []
-    for d, (c, f) in enumerate(zip(coarse.centers, fine.centers, strict=True)):
-        parents.append(
-            line_stencil(
-                c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d)
-            )
-        )
-    return tensor_entries(parents, coarse.layout, fine.dim)
-
-
-def _covered(coarse: Grid, fine: Grid, points: int) -> np.ndarray:
-    """Whether the cells of `_stencils` are active."""
-    assert coarse.mask is not None
-    parents = [
+def _stencils(coarse: Grid, fine: Grid, points: int) -> list[Stencil]:
+    """Of the owned fine cells along each axis."""
+    return [
         line_stencil(
-            c, coarse.edges[d], f[fine.local_slice[d]], points, coarse.periodic(d)
+            coarse.centers[d],
+            coarse.edges[d],
+            fine.centers[d][fine.local_slice[d]],
+            points,
+            coarse.periodic(d),
         )
-        for d, (c, f) in enumerate(zip(coarse.centers, fine.centers, strict=True))
+        for d in range(fine.dim)
     ]
-    return tensor_mask(parents, coarse.mask)
+
+
+def _factors(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> list[PETSc.Mat]:
+    """One for each axis along which the grids differ; one in all where their cells lie on ranks in
+    another way, so that nothing lies between."""
+    given, wanted = coarse.layout, fine.layout
+    changed = [d for d in range(fine.dim) if coarse.shape[d] != fine.shape[d]]
+    together = given.processes != wanted.processes or not changed
+    groups = [list(range(fine.dim))] if together else [[d] for d in changed]
+    found = list[PETSc.Mat]()
+    for group in groups:
+        counts = [(wanted if d in group else given).counts[d] for d in range(fine.dim)]
+        after = Layout(tuple(counts), wanted.rank)
+        parents = [
+            stencils[d] if d in group else _same(after.owned()[d])
+            for d in range(fine.dim)
+        ]
+        indices, weights = tensor_entries(parents, given, fine.dim)
+        columns = given.local_size, given.size
+        entries = indices, weights, weights != 0
+        found.append(from_rows(fine.comm, after.local_size, columns, *entries))
+        given = after
+    return found
+
+
+def _same(cells: np.ndarray) -> Stencil:
+    return cells[:, None], np.ones((cells.size, 1))
+
+
+def _covered(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> np.ndarray:
+    """Whether all cells of the stencils of owned fine cells [i, j, k] are active. Collective."""
+    if coarse.mask is None:
+        return np.ones(fine.local_shape, bool)
+    # Each cell is asked for once.
+    unique = [np.unique(cells) for cells, _ in stencils]
+    found = coarse.mask.at(unique)
+    for d, (known, (cells, _)) in enumerate(zip(unique, stencils, strict=True)):
+        places = np.searchsorted(known, cells)
+        parts = [np.take(found, part, axis=d) for part in places.T]
+        found = np.logical_and.reduce(parts)
+    return found
+
+
+def _irregular(coarse: Grid, fine: Grid, cells: np.ndarray) -> PETSc.Mat:
+    """Linear rows of these owned fine cells [i, j, k], with the weights of inactive coarse cells
+    given to the active ones. Collective."""
+    places = np.nonzero(cells.T)[::-1]
+    stencils = _stencils(coarse, fine, 2)
+    indices, weights = _entries(coarse, stencils, places)
+    total = weights.sum(axis=0)
+    with collective(fine.comm):
+        if np.any(total == 0):
+            raise InputError(
+                "grid.active",
+                "an active cell without an active coarse neighbour",
+                "a coarse mask that covers the fine one",
+            )
+    sizes = [(g.layout.local_size, g.layout.size) for g in (fine, coarse)]
+    made = PETSc.Mat().createAIJ(sizes, comm=fine.comm)
+    first, _ = made.getOwnershipRange()
+    rows = first + np.flatnonzero(cells.ravel(order="F"))
+    kept = weights != 0
+    rows = np.broadcast_to(rows, kept.shape)[kept].astype(PETSc.IntType)
+    made.setPreallocationCOO(rows, indices[kept])
+    made.setValuesCOO((weights / total)[kept])
+    return made
+
+
+def _entries(
+    coarse: Grid, stencils: list[Stencil], places: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coarse cells and weights, each (points, place), of owned fine cells of which `places` are the
+    numbers along each axis; inactive cells have none. Collective."""
+    unique = [np.unique(cells) for cells, _ in stencils]
+    near = None if coarse.mask is None else coarse.mask.at(unique)
+    indices, weights = [], []
+    for picks in product(*(range(w.shape[1]) for _, w in stencils)):
+        cells, weight = list[np.ndarray](), np.ones(places[0].size)
+        for (c, w), at, pick in zip(stencils, places, picks, strict=True):
+            cells.append(c[at, pick])
+            weight = weight * w[at, pick]
+        if near is not None:
+            known = zip(unique, cells, strict=True)
+            weight = weight * near[tuple(np.searchsorted(u, c) for u, c in known)]
+        indices.append(coarse.layout.global_index(cells))
+        weights.append(weight)
+    return np.stack(indices), np.stack(weights)
 
 
 def line_stencil(

@@ -13,7 +13,14 @@ from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import child, waves
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Transformed
+from npde_opt.parameters.interface import (
+    Block,
+    CellMap,
+    Inverse,
+    Lift,
+    Placed,
+    Transformed,
+)
 
 
 class Field(Block):
@@ -141,7 +148,7 @@ class PlacedField(Placed):
         return np.moveaxis(found, -1, 0) if self.channels > 1 else found
 
     def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
     ) -> Lift:
         assert isinstance(coarse, PlacedField)
         return Interpolated(coarse, self, matrix(cubic))
@@ -163,7 +170,7 @@ class Interpolated:
     """Channel by channel to a finer grid, 0 in its cells that are not free; the matrix belongs to
     others."""
 
-    def __init__(self, coarse: PlacedField, fine: PlacedField, matrix: PETSc.Mat):
+    def __init__(self, coarse: PlacedField, fine: PlacedField, matrix: CellMap):
         self.coarse, self.fine, self.matrix = coarse, fine, matrix
 
     def apply(self, own: np.ndarray) -> np.ndarray:

@@ -29,6 +29,14 @@ Inverse = Callable[[np.ndarray], np.ndarray]
 """From values of a coefficient to parameters; raises InputError where there are none."""
 
 
+class CellMap(Protocol):
+    """A linear map of cell values from a coarser grid to a finer one. Collective."""
+
+    def mult(self, x: PETSc.Vec, y: PETSc.Vec) -> None: ...
+
+    def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None: ...
+
+
 class Lift(Protocol):
     """A linear map of own arrays from a coarser grid to a finer one. Collective."""
 
@@ -184,7 +192,7 @@ class Placed(ABC):
         """The own array that was written, on any number of ranks. Collective."""
 
     def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
     ) -> Lift:
         """From this block on a coarser grid.
 

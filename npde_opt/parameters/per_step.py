@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from petsc4py import PETSc
 
 from npde_opt.aliases import Coefficient, Numbers
 from npde_opt.errors import InputError
@@ -14,7 +13,14 @@ from npde_opt.grids import Grid
 from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.arrays import MANY
 from npde_opt.parameters.draws import child
-from npde_opt.parameters.interface import Block, Inverse, Lift, Placed, Transformed
+from npde_opt.parameters.interface import (
+    Block,
+    CellMap,
+    Inverse,
+    Lift,
+    Placed,
+    Transformed,
+)
 
 T = TypeVar("T")
 
@@ -106,7 +112,7 @@ class PlacedSteps(Placed):
         return self._each(lambda _: self.one.read(source), range(self.steps))
 
     def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], PETSc.Mat]
+        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
     ) -> Lift:
         assert isinstance(coarse, PlacedSteps)
         return EachStep(self.one.lift(coarse.one, cubic, matrix))

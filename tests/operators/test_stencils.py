@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
-from npde_opt.operators import interpolation, mass, prolongation
+from npde_opt.operators import CellProlongation, interpolation, mass
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.regularizers import operator
 
@@ -165,7 +165,7 @@ def test_prolongation_is_exact_for_linear_fields_inside_and_keeps_constants(shap
     fine = Grid(shape, extent=[1.0, 2.0, 3.0][: len(shape)])
     coarse = fine.coarsen(8)
     assert coarse.shape == tuple((n + 1) // 2 if n >= 16 else n for n in shape)
-    P = prolongation(coarse, fine)
+    P = CellProlongation(coarse, fine)
     x, y = coarse.create_scalar(), fine.create_scalar()
     x.set(2.5)
     P.mult(x, y)
@@ -191,7 +191,7 @@ def test_cubic_prolongation_is_exact_for_cubics_inside_and_of_order_four():
     for n in (32, 64):
         fine = Grid((n, n + 2), boundaries={"y-": "periodic", "y+": "periodic"})
         coarse = fine.coarsen(8)
-        P = prolongation(coarse, fine, cubic=True)
+        P = CellProlongation(coarse, fine, cubic=True)
         x, y = coarse.create_scalar(), fine.create_scalar()
         coarse.view(x)[...] = coarse.evaluate(lambda x, y: x**3 - 2 * x**2 + 0 * y)
         P.mult(x, y)
@@ -224,7 +224,7 @@ def test_prolongation_under_a_mask(cubic):
     coarse = fine.coarsen(8)
     mask = coarse.mask.whole()
     np.testing.assert_array_equal(mask[0, 0], active[:2, :2].any())
-    P = prolongation(coarse, fine, cubic)
+    P = CellProlongation(coarse, fine, cubic)
     x, y = (
         vec_of(coarse, np.where(mask, 7.0, 1e6)),
         fine.create_scalar(),
@@ -238,7 +238,7 @@ def test_prolongation_refuses_a_coarse_mask_that_leaves_holes():
     hole = np.ones((8, 8), bool)
     hole[:4, :4] = False
     with pytest.raises(InputError, match="grid.active"):
-        prolongation(Grid((8, 8), active=hole), Grid((16, 16)))
+        CellProlongation(Grid((8, 8), active=hole), Grid((16, 16)))
 
 
 @pytest.mark.parallel([1, 2, 3])

@@ -19,7 +19,7 @@ from npde_opt.observations import (
     points_at,
     voxels,
 )
-from npde_opt.operators import interpolation, mass, prolongation
+from npde_opt.operators import CellProlongation, interpolation, mass
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.parameters import ParameterSpace, Regions, Unknown
 from npde_opt.regularizers import (
@@ -498,7 +498,7 @@ def test_prolongation_between_thin_grids(shape, periodic, cubic):
     for active in (None, rng.random(shape) > 0.4):
         fine = Grid(shape, boundaries=kinds, active=active)
         coarse = fine.coarsen(8)
-        P = prolongation(coarse, fine, cubic)
+        P = CellProlongation(coarse, fine, cubic)
         x, y = coarse.create_scalar(), fine.create_scalar()
         x.set(2.5)
         P.mult(x, y)

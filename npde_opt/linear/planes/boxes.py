@@ -29,6 +29,8 @@ SHORTEST = 4
 """Cells along a cut axis that every rank has where levels are spread."""
 
 Index = tuple[slice, ...]
+Phase = list[tuple[int, int, Index, int, Index]]
+"""(rank, tag sent, what is sent, tag received, where to) of the sides of an axis."""
 Planes = dict[tuple[int, ...], np.ndarray]
 
 
@@ -86,6 +88,46 @@ class Extent:
         return found
 
 
+class Exchange:
+    """Ghosts of an array [k, j, i] that is kept, and so are the messages: a leg of the cycle has
+    one exchange, and on coarse levels hardly more work than that."""
+
+    def __init__(self, comm: MPI.Intracomm, phases: list[Phase], field: np.ndarray):
+        self._comm = comm
+        self._phases = [[self._side(field, *side) for side in p] for p in phases]
+
+    def _side(
+        self,
+        field: np.ndarray,
+        rank: int,
+        sent: int,
+        out: Index,
+        received: int,
+        into: Index,
+    ) -> tuple[int, int, np.ndarray, np.ndarray, int, np.ndarray, np.ndarray]:
+        given, ghosts = field[out], field[into]
+        buffers = (
+            np.empty(given.shape, field.dtype),
+            np.empty(ghosts.shape, field.dtype),
+        )
+        return rank, sent, given, buffers[0], received, ghosts, buffers[1]
+
+    def run(self) -> None:
+        """Ghosts take what their owners have. Collective."""
+        comm = self._comm
+        for phase in self._phases:
+            requests = list[MPI.Request]()
+            for rank, sent, given, out, received, _, taken in phase:
+                np.copyto(out, given)
+                traffic.taken(taken)
+                traffic.sent(out)
+                requests.append(comm.Irecv(taken, rank, received))
+                requests.append(comm.Isend(out, rank, sent))
+            MPI.Request.Waitall(requests)
+            for *_, ghosts, taken in phase:
+                np.copyto(ghosts, taken)
+
+
 class Box:
     """A rank's cells of a level.
 
@@ -137,9 +179,8 @@ class Box:
         """The owned cells of an array [k, j, i] with ghosts."""
         return tuple(e.inner for e in self.extents[::-1])
 
-    def _phase(self, d: int) -> list[tuple[int, int, Index, int, Index]]:
-        """Of an exchange along axis d: (rank, tag sent, what is sent, tag received, where to), with
-        the ghosts of earlier axes, which fills the corners."""
+    def _phase(self, d: int) -> Phase:
+        """Of an exchange along axis d, with the ghosts of earlier axes, which fills the corners."""
         own, layout, depth = self.extents[d], self.layout, self.depth
         stride = int(np.prod(layout.processes[:d], dtype=int))
         at, many = layout.position[d], layout.processes[d]
@@ -148,7 +189,7 @@ class Box:
             (-1, own.below, slice(first, first + depth), slice(0, depth)),
             (1, own.above, slice(last - depth, last), slice(last, last + depth)),
         ]
-        found = list[tuple[int, int, Index, int, Index]]()
+        found: Phase = []
         for step, ghosts, sent, received in sides:
             if ghosts:
                 beside = self.ranks[layout.rank + ((at + step) % many - at) * stride]
@@ -184,6 +225,10 @@ class Box:
             for into, buffer in pending:
                 for field, values in zip(fields, buffer, strict=True):
                     field[into] = values
+
+    def kept(self, field: np.ndarray) -> Exchange:
+        """Exchanges of an array [k, j, i] that is kept."""
+        return Exchange(self.comm, self._phases, field)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Owned values [k, j, i], with ghosts. Collective."""

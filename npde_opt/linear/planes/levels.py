@@ -7,6 +7,7 @@ A_coarse = P^T A P.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -188,7 +189,7 @@ class Shape:
     def view(self, field: np.ndarray) -> np.ndarray:
         """A field's cells [k, j, i] with ghosts."""
         lines = [n + 2 for n in self.cells[:0:-1]]
-        size = int(np.prod(lines)) * self.pitch
+        size = math.prod(lines) * self.pitch
         whole = field[rows.FRONT : rows.FRONT + size].reshape(*lines, self.pitch)
         inside = (slice(1, -1),) * len(lines)
         found: np.ndarray = whole[(*inside, slice(1, self.cells[0] + 1))]

@@ -18,7 +18,7 @@ from npde_opt.linear.planes.between import (
     prolongation,
     restriction,
 )
-from npde_opt.linear.planes.boxes import Box
+from npde_opt.linear.planes.boxes import Box, Exchange
 from npde_opt.linear.planes.gathering import Gathering, spreads
 from npde_opt.linear.planes.levels import SINGLE, Planes, Shape, dense, widened
 from npde_opt.linear.planes.runs import CHUNK
@@ -74,6 +74,8 @@ class PlaneLevel:
         self.inverse[...] = 1
         self._factors = (precision(0), precision(0), precision(0))
         self._v = np.zeros(CHUNK, precision)
+        self._exchanges = dict[int, tuple[np.ndarray, Exchange]]()
+        """With the fields, so that no other one gets the number of one of them."""
 
     @cached_property
     def b(self) -> np.ndarray:
@@ -91,6 +93,7 @@ class PlaneLevel:
         """Drops the work of a cycle."""
         for name in ("b", "x", "_y"):
             self.__dict__.pop(name, None)
+        self._exchanges.clear()
 
     def drop(self) -> None:
         """Drops the values, too: no cycle goes over this level any more."""
@@ -165,10 +168,14 @@ class PlaneLevel:
         return found
 
     def exchange(self, field: np.ndarray) -> None:
-        """Ghosts of a field. Collective."""
-        if self.box.is_cut:
-            self.box.exchange(self.shape.view(field))
-            self.shape.wrap(field)
+        """Ghosts of a field that is kept until `free`. Collective."""
+        if not self.box.is_cut:
+            return
+        if id(field) not in self._exchanges:
+            kept = field, self.box.kept(self.shape.view(field))
+            self._exchanges[id(field)] = kept
+        self._exchanges[id(field)][1].run()
+        self.shape.wrap(field)
 
     def down(self) -> None:
         """x = q(D^-1 A) D^-1 b, and b of the next level."""
