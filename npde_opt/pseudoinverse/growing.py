@@ -23,7 +23,7 @@ from npde_opt.pseudoinverse.solution import EPS
 
 LARGE = 4.0
 """The most that I + S grows to, as the mean of its diagonal less 1."""
-PANEL = 32
+PANEL = 64
 """Columns that are solved for at once, others follow by products."""
 
 
@@ -35,7 +35,7 @@ class Growing:
 
     def _set(self, R: np.ndarray) -> None:
         self._R = R
-        self._S, self._size = triangle.empty(len(R)), 0.0
+        self._S, self._size, self._grew = triangle.empty(len(R)), 0.0, 0.0
         self._steps: list[_Step] | None = _steps(R, 0) if _independent(R) else None
 
     @property
@@ -51,6 +51,9 @@ class Growing:
 
     def take(self, rows: Callable[[], np.ndarray]) -> None:
         """`rows()`: (m, n) in Fortran's order, to be overwritten; called once or more."""
+        # Rows like those before them need not be tried first.
+        if self._size + self._grew > LARGE * len(self._R):
+            self._update()
         Y = self._short(rows)
         if Y is None and self._size:
             self._update()
@@ -71,7 +74,7 @@ class Growing:
             size = self._size + float(blas.ddot(flat, flat))
         if not size <= LARGE * len(self._R):
             return None
-        self._size = size
+        self._size, self._grew = size, size - self._size
         return Y
 
 

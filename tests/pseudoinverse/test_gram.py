@@ -68,6 +68,25 @@ def test_a_refinement_gives_the_digits_back(condition, error, refined):
     assert fine < refined < rough
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_products_that_overflow_are_refused():
+    H = np.full((2, 1), 1e200)
+    with pytest.raises(InputError, match="Fold"):
+        products(H, np.ones((2, 1))).solve()
+
+
+def test_what_a_solution_tells_does_not_change_with_rows_that_come_later():
+    rng = np.random.default_rng(3)
+    H, T = rng.standard_normal((40, 6)), rng.standard_normal((40, 2))
+    fit = products(H[:20], T[:20])
+    first = fit.solve()
+    fit.add(H[20:], T[20:])
+    s = np.linalg.svd(H[:20], compute_uv=False)
+    np.testing.assert_allclose(first.singular_values, s, rtol=1e-9)
+    W = np.linalg.lstsq(H, T, rcond=None)[0]
+    np.testing.assert_allclose(fit.solve().W, W, rtol=1e-9)
+
+
 def test_conditions_that_cost_too_many_digits_are_refused():
     rng = np.random.default_rng(2)
     T = rng.standard_normal((200, 1))
