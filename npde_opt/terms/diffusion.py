@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import product
 from types import EllipsisType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along, of_cells
+from npde_opt.lazily import loaded_lazily
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.interface import (
@@ -31,6 +33,14 @@ from npde_opt.terms.interface import (
     Species,
 )
 from npde_opt.terms.state import Gradients, over_columns
+
+if TYPE_CHECKING:
+    from npde_opt.terms import diffusion_loops
+else:
+    diffusion_loops = loaded_lazily("npde_opt.terms.diffusion_loops")
+
+KEPT = 1 << 20
+"""Cells a rank up to which what derivatives take of the coefficients is kept."""
 
 
 class Diffusion(LinearTerm):
@@ -278,8 +288,8 @@ def planes_along(planes: Planes, d: int) -> list[np.ndarray]:
 
 
 class DiffusionAt(LinearAt):
-    """Diffusion at given D; keeps the resistances S, on small grids also what every derivative
-    takes of them and the last change of D."""
+    """Diffusion at given D; keeps the resistances S, on grids that are not large also what every
+    derivative takes of them and the last change of D."""
 
     term: Diffusion
 
@@ -287,8 +297,9 @@ class DiffusionAt(LinearAt):
         self.term, self.grid = term, term.grid
         self.D = [coefficients[name] for name in term.names]
         self.sums: list[np.ndarray] = []
-        self._keeps = self.grid.small
+        self._keeps = self.grid.layout.size <= KEPT * self.grid.comm.size
         self._changes: tuple[Coefficients, list[np.ndarray | None]] | None = None
+        self._changed: tuple[Coefficients, list[np.ndarray | None]] | None = None
         half: dict[str, np.ndarray] = {}
         for d, name in enumerate(term.names):
             if name not in half:
@@ -410,20 +421,48 @@ class DiffusionAt(LinearAt):
         return out
 
     def conductance_changes(self, dk: Coefficients) -> list[np.ndarray | None]:
-        """-area / S^2 dS on the owned cells' faces, by axis; None where D does not change."""
-        return [
+        """-area / S^2 dS on the owned cells' faces, by axis, to read only; None where D does not
+        change."""
+        if self._changed is not None and self._changed[0] is dk:
+            return self._changed[1]
+        found = [
             None if ds is None else self._over_squares(-ds, d)
             for d, ds in enumerate(self.resistance_changes(dk))
         ]
+        if self._keeps:
+            self._changed = dk, found
+        return found
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        changes = self.conductance_changes(dk)
+        every = [c for c in changes if c is not None]
+        if len(every) == self.grid.dim and self._is_compiled(u):
+            out = np.empty(self.grid.local_shape, order="F")
+            diffusion_loops.exchanges(
+                tuple(map(_flat, every)), _flat(u), self._lines, _flat(out)
+            )
+            return out
         result: np.ndarray | float = 0.0
-        for d, ds in enumerate(self.resistance_changes(dk)):
-            if ds is not None:
+        for d, change in enumerate(changes):
+            if change is not None:
                 flux = jump(u, d, self.grid.dim)
-                flux *= ds
-                result = result - self._divergence(self._over_squares(flux, d), d)
+                flux *= change
+                result = result + self._divergence(flux, d)
         return result
+
+    @cached_property
+    def _lines(self) -> tuple[int, int, int]:
+        """Owned cells along z, y, x."""
+        nx, ny, nz = (*self.grid.local_shape, 1, 1)[:3]
+        return nz, ny, nx
+
+    def _is_compiled(self, *fields: np.ndarray) -> bool:
+        """Whether loops over ghosted fields are compiled: small grids do without loading them."""
+        grid = self.grid
+        return not grid.small and all(
+            u.ndim == grid.dim and u.dtype == float and u.flags.f_contiguous
+            for u in fields
+        )
 
     def _over_squares(self, values: np.ndarray, d: int) -> np.ndarray:
         """area / S^2 times values on the faces normal to axis d. In place."""
@@ -445,8 +484,27 @@ class DiffusionAt(LinearAt):
         assert total is not None
         return total
 
+    def _all_products(self, pairs: Pairs, names: Iterable[str]) -> list[np.ndarray]:
+        """`_products` of the axes of these names, empty for others."""
+        dim, wanted = self.grid.dim, [name in names for name in self.term.names]
+        if all(wanted) and self._is_compiled(*(u for pair in pairs for u in pair)):
+            shapes = [
+                [n + (d == e) for e, n in enumerate(self.grid.local_shape)]
+                for d in range(dim)
+            ]
+            found = [np.zeros(shape, order="F") for shape in shapes]
+            sums = tuple(map(_flat, found))
+            for adjoint, u in pairs:
+                diffusion_loops.add_products(
+                    _flat(adjoint), _flat(u), self._lines, sums
+                )
+            return found
+        return [
+            self._products(pairs, d) if w else np.empty(0) for d, w in enumerate(wanted)
+        ]
+
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
-        return self.contracted(self._products(pairs, d) for d in range(self.grid.dim))
+        return self.contracted(self._all_products(pairs, self.term.names))
 
     def contracted(self, products: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
         """`contraction` from the sums over (lambda, u) of the products of their jumps at the owned
@@ -471,11 +529,7 @@ class DiffusionAt(LinearAt):
     def second_contraction(
         self, pairs: Pairs, dk: Coefficients
     ) -> dict[str, np.ndarray]:
-        products = [
-            self._products(pairs, d) if name in dk else np.empty(0)
-            for d, name in enumerate(self.term.names)
-        ]
-        return self.contracted_change(products, dk)
+        return self.contracted_change(self._all_products(pairs, dk), dk)
 
     def contracted_change(
         self, products: Sequence[np.ndarray], dk: Coefficients
@@ -499,3 +553,9 @@ class DiffusionAt(LinearAt):
             part = self._over_D(part, d)
             result[name] = result[name] + part if name in result else part
         return result
+
+
+def _flat(field: np.ndarray) -> np.ndarray:
+    """A view of an array in Fortran's order, x fastest."""
+    found: np.ndarray = np.asfortranarray(field).reshape(-1, order="F")
+    return found
