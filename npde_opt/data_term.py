@@ -14,6 +14,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.interface import AdjointStates, Linearization
 from npde_opt.misfits import Misfit, Scaled
@@ -119,12 +120,15 @@ class AtOnce:
     def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
         found = np.zeros((len(along),) * 2)
         images = [self.linearization.apply(dm) for dm in along]
-        for j, image in enumerate(images):
-            for b, w in enumerate(self.metrics_at(True)):
-                weighted = image[b].copy()
-                w.apply(weighted)
-                found[: j + 1, j] += [own[b].dot(weighted) for own in images[: j + 1]]
-        return np.triu(found) + np.triu(found, 1).T
+        for b, w in enumerate(self.metrics_at(True)):
+            seen = [image[b] for image in images]
+            own = np.array([d.values.ravel() for d in seen])
+            for d in seen:
+                w.apply(d)
+            weighted = np.array([d.values.ravel() for d in seen])
+            comm = self.of.misfits[b].layout.comm
+            found += reductions.total(comm, own @ weighted.T)
+        return (found + found.T) / 2
 
     def destroy(self) -> None:
         if self._linearization is not None:

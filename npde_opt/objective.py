@@ -462,13 +462,15 @@ class ObjectiveAt:
         deviations and squared."""
         if "_formed" in self.__dict__:
             return self._formed.square(dm)
-        return float(self._gram([dm])[0, 0])
+        return float(self.gram([dm])[0, 0])
 
     @cached_property
     def _formed(self) -> Formed:
-        return Formed(self.objective.space, self.m, self._gram)
+        return Formed(self.objective.space, self.m, self.gram)
 
-    def _gram(self, along: list[PETSc.Vec]) -> np.ndarray:
+    def gram(self, along: list[PETSc.Vec]) -> np.ndarray:
+        """v_i^T J^T W J v_j of some directions v, W that of Gauss-Newton: by J v alone, with all of
+        these in memory. The same on every rank; collective."""
         own = np.empty(0)
         with self.objective.together(), stage("hessian"):
             own = self._term.gram(along)

@@ -23,6 +23,19 @@ def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray((b.T @ a.T).T)
 
 
+ROWS = 4096
+"""That are multiplied at once where columns are overwritten: they fit a cache, and no memory is
+asked for that was not touched before, which costs more than the product."""
+
+
+def mix(a: np.ndarray, b: np.ndarray) -> None:
+    """A <- A B with a square B, of columns that lie one after the other."""
+    rows, turned = a.T, np.ascontiguousarray(b.T)
+    for first in range(0, len(a), ROWS):
+        part = rows[:, first : first + ROWS]
+        part[...] = turned @ part
+
+
 def dots(space: ParameterSpace, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a_j^T b_j of every column j, the same on every rank. Collective."""
     own = np.array([x @ y for x, y in zip(a.T, b.T, strict=True)])
@@ -40,6 +53,13 @@ def mapped(space: ParameterSpace, action: Action, columns: np.ndarray) -> np.nda
     given.destroy()
     image.destroy()
     return found
+
+
+def views(space: ParameterSpace, columns: np.ndarray) -> list[PETSc.Vec]:
+    """Vecs whose values are the columns (local, any), which lie one after the other. They are the
+    caller's, and live no longer than the columns. Collective."""
+    size = space.local_size, None
+    return [PETSc.Vec().createWithArray(x, size, comm=space.comm) for x in columns.T]
 
 
 def column(vec: PETSc.Vec) -> np.ndarray:

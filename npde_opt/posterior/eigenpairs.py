@@ -53,6 +53,7 @@ class Pairs:
         products: with D.
         complete: whether all pairs above the cut are there and converged, as far as a random block
             shows; False where settings.most ended the search.
+        duals: P V, own rows (local, k), where it is known.
     """
 
     values: np.ndarray
@@ -60,6 +61,7 @@ class Pairs:
     below: np.ndarray
     products: int
     complete: bool
+    duals: np.ndarray | None = None
 
 
 def leading(
@@ -258,20 +260,18 @@ class Search:
     def pairs(self, complete: bool) -> Pairs:
         wanted = self.wanted
         vectors = times(self._directions.all, self.vectors[:, wanted])
-        vectors = oriented(self.space, vectors)
+        vectors *= orientation(self.space, vectors)
         below = self.values[~wanted]
         return Pairs(self.values[wanted], vectors, below, self.products, complete)
 
 
-def oriented(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:
-    """The columns, changed in place, with those signs by which they have a positive part along a
-    fixed one, as rounding decides on the signs of eigenvectors: traces and figures are the same on
-    any number of ranks."""
+def orientation(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:
+    """Signs of the columns by which they have a positive part along a fixed one: rounding decides
+    on those of eigenvectors, and traces and figures shall be the same on any number of ranks."""
     fixed = space.standard_normal(ORIENTATION)
     along = gram(space, column(fixed), vectors)[0]
     fixed.destroy()
-    vectors *= np.where(along < 0, -1.0, 1.0)
-    return vectors
+    return np.where(along < 0, -1.0, 1.0)
 
 
 class Growing:

@@ -29,6 +29,7 @@ from npde_opt.posterior.columns import column, gram, mapped, times, together
 from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
 from npde_opt.posterior.eigenpairs import Pairs, leading
 from npde_opt.posterior.prior import Prior
+from npde_opt.posterior.ritz import among
 from npde_opt.posterior.settings import PosteriorSettings
 
 TOGETHER = 16
@@ -53,7 +54,9 @@ class Laplace:
         at: the point m. It stays the caller's, and has to live as long as this.
         settings: see PosteriorSettings.
         start: own rows (local, any) of directions to begin with, as those of a coarser grid; None:
-            random ones. sure: that nothing is missing among them, see `leading`.
+            random ones. sure: that nothing is missing among them: where they are near to the pairs
+            (`among`), they are overwritten, and products with J find these; otherwise see
+            `leading`.
         fixed: own entries that are known beside those of the parameter space (at bounds); None:
             none.
         pairs: found before, as on other ranks; None: they are sought.
@@ -77,12 +80,16 @@ class Laplace:
         self.at, self.objective, self.space = at, at.objective, at.objective.space
         self.fixed = fixed
         self.prior = Prior(at, self.settings.prior_rtol, fixed)
-        self.pairs = pairs or leading(
-            self.prior, self._data, self.settings, start, sure
-        )
+        self.pairs = pairs or self._sought(start, sure)
         self.values, self.vectors = self.pairs.values, self.pairs.vectors
         self._check_minimum()
         self.seconds = time.monotonic() - begin
+
+    def _sought(self, start: np.ndarray | None, sure: bool) -> Pairs:
+        found = None
+        if start is not None and sure and self.settings.gauss_newton:
+            found = among(self.at, self.prior, self._data, self.settings, start)
+        return found or leading(self.prior, self._data, self.settings, start, sure)
 
     def _data(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         self.at.data_hessian(x, out, self.settings.gauss_newton)
@@ -103,6 +110,8 @@ class Laplace:
     @cached_property
     def dual(self) -> np.ndarray:
         """P V, own rows (local, k)."""
+        if self.pairs.duals is not None:
+            return self.pairs.duals
         return mapped(self.space, self.prior.precision, self.vectors)
 
     def apply(self, r: PETSc.Vec, out: PETSc.Vec) -> None:

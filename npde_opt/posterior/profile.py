@@ -1,13 +1,14 @@
-"""Intervals by profile likelihood: of one parameter c = m_i after the other
+"""Intervals by profile likelihood: of one parameter g(m) = m_i, or functional, after the other
 
-    r(c) = +- sqrt(2 (min_{m_i = c} J(m) - J(m*))),
+    r(c) = +- sqrt(2 (min_{g(m) = c} J(m) - J(m*))),
 
-which is (c - m*_i) over its deviation where all is linear and normal. The interval of 95 % is where
-|r| <= 1.96, that is, where chi^2 is higher by 3.84 at most. It needs no such form: an end may be
-nearer than the other, and where r stays below however far c goes, the data do not bound it.
+which is (c - g(m*)) over its deviation where all is linear and normal. The interval of 95 % is
+where |r| <= 1.96, that is, where chi^2 is higher by 3.84 at most. It needs no such form: an end may
+be nearer than the other, and where r stays below however far c goes, the data do not bound it.
 
 The minimum over the rest is sought from the last one outward, moved along the line through the two
-last ones, at first along the posterior covariance.
+last ones, at first along the posterior covariance. A parameter is held; a functional is pulled to c
+(pulled.py), and the profile known where it then is.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.errors import SolverError
+from npde_opt.errors import InputError, SolverError
+from npde_opt.objective import Objective
 from npde_opt.optimizers import Settings, minimize
 from npde_opt.posterior.laplace import Laplace
+from npde_opt.posterior.pulled import Gradient, Pulled
 from npde_opt.posterior.rest import Rest
 
 END = math.sqrt(3.841458820694124)
@@ -32,16 +35,22 @@ last one, and how many there may be."""
 CLOSE, REFINED = 2e-3, 8
 """Distance of r from that of the end at which it is found, relative to it, and steps for that."""
 FAR_LOG, FAR = 30.0, 1e3
-"""Largest distance that is looked at: of logarithms, and of others in natural sizes."""
+"""Largest distance that is looked at: of logarithms, of others in natural sizes, and of functionals
+in deviations."""
 EXACT = 1e-5
 """Decrement of the minima over the rest."""
 LOWER = 0.02
 """Of chi^2: where it is that much lower elsewhere, the answer is no minimum."""
-UNBOUNDED, AT_BOUND, NO_STATE = (
+UNBOUNDED, AT_BOUND, NO_STATE, NO_VALUE = (
     "not bounded by the data",
     "at its bound",
     "no state beyond",
+    "takes no value beyond",
 )
+PULL = 0.2
+"""Width of a pull, in deviations."""
+STUCK = 0.05
+"""Share of a step, without which a functional that is pulled takes no value beyond."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class End:
 
 @dataclass(frozen=True)
 class Profile:
-    """Of a parameter.
+    """Of a parameter or functional.
 
     Attributes:
         label: its name. answer: c at the minimizer.
@@ -98,14 +107,75 @@ class Number:
     size: float
     log: bool
 
-    @property
-    def far(self) -> float:
+    def far(self, deviation: float) -> float:
         """The largest distance that is looked at."""
         return FAR_LOG if self.log else FAR * self.size
 
+    def step(self, deviation: float) -> float:
+        """The first distance."""
+        return min(END * deviation / STEPS, self.size)
+
+    def value(self, m: PETSc.Vec) -> float:
+        return float(self.unit.dot(m))
+
+    def gradient(self, m: PETSc.Vec) -> tuple[float, PETSc.Vec]:
+        """The value and a gradient, which is the caller's."""
+        return self.value(m), self.unit.copy()
+
+    def room(self, objective: Objective, sign: float, answer: float) -> float:
+        """How far the parameter may go."""
+        bounds = objective.bounds()
+        if bounds is None:
+            return math.inf
+        at = self.value(bounds[0] if sign < 0 else bounds[1])
+        for vec in bounds:
+            vec.destroy()
+        return sign * (at - answer)
+
+    def held(self, objective: Objective, c: float, deviation: float) -> Rest:
+        """The objective over the rest."""
+        return Rest(objective, self.unit)
+
+
+@dataclass(frozen=True)
+class Functional:
+    """A functional g of all parameters that is profiled.
+
+    Attributes:
+        functional: g(m) and g'(m), which is the caller's. Collective; raises SolverError where a
+            state cannot be found.
+    """
+
+    label: str
+    functional: Gradient
+
+    def far(self, deviation: float) -> float:
+        """The largest distance that is looked at."""
+        return FAR * deviation
+
+    def step(self, deviation: float) -> float:
+        """The first distance."""
+        return END * deviation / STEPS
+
+    def value(self, m: PETSc.Vec) -> float:
+        value, slope = self.functional(m)
+        slope.destroy()
+        return value
+
+    def gradient(self, m: PETSc.Vec) -> tuple[float, PETSc.Vec]:
+        return self.functional(m)
+
+    def room(self, objective: Objective, sign: float, answer: float) -> float:
+        """Not known."""
+        return math.inf
+
+    def held(self, objective: Objective, c: float, deviation: float) -> Pulled:
+        """The objective with a pull to c."""
+        return Pulled(objective, self.functional, c, PULL * deviation)
+
 
 class Profiler:
-    """Profiles of single parameters of an objective. All methods are collective.
+    """Profiles of parameters and functionals of an objective. All methods are collective.
 
     Args:
         laplace: at the minimizer; it stays the caller's.
@@ -124,17 +194,26 @@ class Profiler:
         found = minimize(self.objective, laplace.at.m, self.settings)
         self.best, self.least = found.m, found.objective
 
-    def of(self, number: Number) -> Profile:
-        """The profile of a parameter."""
-        tangent = number.unit.duplicate()
-        self.laplace.apply(number.unit, tangent)
-        variance = float(number.unit.dot(tangent))
+    def of(self, number: Number | Functional) -> Profile:
+        """The profile of a parameter or functional.
+
+        Raises:
+            InputError: for a functional that does not change at the minimizer, to first order.
+        """
+        answer, slope = number.gradient(self.best)
+        tangent = slope.duplicate()
+        self.laplace.apply(slope, tangent)
+        variance = float(slope.dot(tangent))
+        slope.destroy()
+        if not variance > 0:
+            allowed = "one that changes with the unknowns to first order at the answer"
+            raise InputError(f"the profile of {number.label}", answer, allowed)
         tangent.scale(1.0 / variance)
-        answer, deviation = float(number.unit.dot(self.best)), math.sqrt(variance)
+        deviation = math.sqrt(variance)
         points, ends, least = {answer: 0.0}, list[End](), 0.0
         for sign in (-1.0, 1.0):
-            side = Side(self, number, tangent, sign)
-            ends.append(side.end(min(END * deviation / STEPS, number.size)))
+            side = Side(self, number, tangent, sign, answer, deviation)
+            ends.append(side.end(number.step(deviation)))
             points |= {answer + sign * t: sign * r for t, r in side.seen}
             least = min(least, side.least)
             side.destroy()
@@ -153,6 +232,7 @@ class Side:
 
     Args:
         tangent: change of all parameters with this one, by the normal approximation.
+        answer, deviation: at the minimizer.
 
     Attributes:
         t, r, where: distances in increasing order, the moduli of r, and the minima.
@@ -160,11 +240,16 @@ class Side:
     """
 
     def __init__(
-        self, profiler: Profiler, number: Number, tangent: PETSc.Vec, sign: float
+        self,
+        profiler: Profiler,
+        number: Number | Functional,
+        tangent: PETSc.Vec,
+        sign: float,
+        answer: float,
+        deviation: float,
     ):
         self.profiler, self.number, self.sign = profiler, number, sign
-        self.rest = Rest(profiler.objective, number.unit)
-        self.answer = float(number.unit.dot(profiler.best))
+        self.answer, self.deviation = answer, deviation
         self.tangent, self.least = tangent, 0.0
         self.t, self.r = [0.0], [0.0]
         self.where = [profiler.best.copy()]
@@ -175,22 +260,26 @@ class Side:
 
     def end(self, step: float) -> End:
         """Goes outward to where r is END, from a first step on. Collective."""
-        bound = self._room()
-        limit = min(self.number.far, bound)
+        bound = self.number.room(self.profiler.objective, self.sign, self.answer)
+        far = self.number.far(self.deviation)
+        limit = min(far, bound)
         if limit <= CLOSE * step:
             return self._open(AT_BOUND)
         for _ in range(MOST):
-            t = min(self.t[-1] + step, limit)
-            r = self._at(t)
+            last = self.t[-1]
+            t = min(last + step, limit)
+            at, r = self._at(t)
             if math.isinf(r):
-                step = (t - self.t[-1]) / 2
+                step = (t - last) / 2
                 if step < CLOSE * (t or 1.0):
                     return self._open(NO_STATE)
                 continue
             if r >= END * (1 - CLOSE):
                 return End(self.answer + self.sign * self._crossing())
-            if t >= limit:
-                return self._open(AT_BOUND if bound <= self.number.far else UNBOUNDED)
+            if at - last < STUCK * (t - last):
+                return self._open(NO_VALUE)
+            if at >= limit * (1 - CLOSE):
+                return self._open(AT_BOUND if bound <= far else UNBOUNDED)
             step = self._next(r)
         return self._open(UNBOUNDED)
 
@@ -206,17 +295,6 @@ class Side:
     def _open(self, why: str) -> End:
         return End(self.answer + self.sign * self.t[-1], why)
 
-    def _room(self) -> float:
-        """How far the parameter may go."""
-        bounds = self.profiler.objective.bounds()
-        if bounds is None:
-            return math.inf
-        unit = self.number.unit
-        at = float(unit.dot(bounds[0] if self.sign < 0 else bounds[1]))
-        for vec in bounds:
-            vec.destroy()
-        return self.sign * (at - self.answer)
-
     def _crossing(self) -> float:
         """t where r is END, between the two points around it."""
         for _ in range(REFINED):
@@ -225,16 +303,20 @@ class Side:
                 return self.t[b]
             share = (END - self.r[b - 1]) / (self.r[b] - self.r[b - 1])
             t = self.t[b - 1] + share * (self.t[b] - self.t[b - 1])
-            r = self._at(t)
+            t, r = self._at(t)
             if math.isinf(r) or abs(r - END) <= CLOSE * END:
                 return t
         return t
 
-    def _at(self, t: float) -> float:
-        """r at a distance, which is kept where it is finite."""
+    def _at(self, t: float) -> tuple[float, float]:
+        """A distance that is t or, of a functional, near it, and r there, kept where it is
+        finite."""
         start, found = self._start(t), math.inf
         try:
-            value, m = self._minimum(start)
+            value, m = self._minimum(start, self.answer + self.sign * self._aim(t))
+            at = self.sign * (self.number.value(m) - self.answer)
+            # Of parameters to the last digit.
+            t = t if isinstance(self.number, Number) else at
         except SolverError:
             value, m = math.inf, start.copy()
         start.destroy()
@@ -248,7 +330,18 @@ class Side:
             self.where.insert(k, m)
         else:
             m.destroy()
-        return found
+        return t, found
+
+    def _aim(self, t: float) -> float:
+        """Where a pull goes to that comes to rest at t: J' = r r' there is its force."""
+        if isinstance(self.number, Number):
+            return t
+        b = min(max(bisect.bisect(self.t, t), 1), len(self.t) - 1)
+        slope = 1 / self.deviation
+        if b:
+            slope = (self.r[b] - self.r[b - 1]) / (self.t[b] - self.t[b - 1])
+        r = self.r[b] + slope * (t - self.t[b])
+        return t + (PULL * self.deviation) ** 2 * max(r * slope, 0.0)
 
     def _start(self, t: float) -> PETSc.Vec:
         """Along the line through two minima, at first along the tangent."""
@@ -264,14 +357,18 @@ class Side:
         start.axpy(1 - share, self.where[b - 1])
         return start
 
-    def _minimum(self, start: PETSc.Vec) -> tuple[float, PETSc.Vec]:
-        if self.rest.alone:
-            at = self.rest.linearize(start)
-            value = at.value
-            at.destroy()
-            return value, start.copy()
-        found = minimize(self.rest, start, self.profiler.settings)
-        return found.objective, found.m
+    def _minimum(self, start: PETSc.Vec, c: float) -> tuple[float, PETSc.Vec]:
+        """J and m where it is least."""
+        objective = self.profiler.objective
+        rest = self.number.held(objective, c, self.deviation)
+        m = start.copy()
+        if not (isinstance(rest, Rest) and rest.alone):
+            m.destroy()
+            m = minimize(rest, start, self.profiler.settings).m
+        at = objective.linearize(m)
+        value = at.value
+        at.destroy()
+        return value, m
 
     def destroy(self) -> None:
         for vec in self.where:

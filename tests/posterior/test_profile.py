@@ -9,6 +9,7 @@ import pytest
 from gaussians import COMM, dense
 from scipy.optimize import brentq, minimize_scalar
 
+from npde_opt.errors import InputError
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import tight
@@ -21,7 +22,9 @@ from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.profile import (
     AT_BOUND,
     END,
+    NO_VALUE,
     UNBOUNDED,
+    Functional,
     Number,
     Profiler,
 )
@@ -49,8 +52,8 @@ def found(J, m):
     return told, laplace
 
 
-@pytest.mark.parallel([1, 2, 3])
-def test_of_a_linear_problem_they_are_its_normal_intervals():
+def linear():
+    """Sources in three regions, from the state in every cell."""
     own = grid()
     labels = (np.arange(own.size) % 3).reshape(SHAPE, order="F")[own.local_slice]
     block = Regions(labels)
@@ -58,8 +61,14 @@ def test_of_a_linear_problem_they_are_its_normal_intervals():
     terms = [Diffusion(own, "D"), Reaction(own, "r"), Source(own, ["u"], "u", "f")]
     runs = [Experiment(samplings=[voxels(own, (), own.edges)])]
     forward = Steady(space, Equation(own, terms), {"D": 1.0, "r": 0.7}, runs)
-    y = np.random.default_rng(3).standard_normal((own.size, 1))
+    y = 3 + np.random.default_rng(3).standard_normal((own.size, 1))
     J = Objective(forward, [LeastSquares(y, SIGMA, forward.layouts[0])], {})
+    return J, space
+
+
+@pytest.mark.parallel([1, 2])
+def test_of_a_linear_problem_they_are_its_normal_intervals():
+    J, space = linear()
     with tight():
         told, laplace = found(J, space.create_vec())
         H = dense(space, lambda x, z: laplace.at.hessian(x, z, True))
@@ -157,3 +166,55 @@ def test_an_interval_ends_at_a_bound():
     told, _ = found(J, m)
     assert told["D"].low.why == AT_BOUND
     assert told["D"].low.c == pytest.approx(np.log(0.98), abs=1e-9)
+
+
+def power_of(J, weights, power):
+    """(sum_i w_i m_i)^power of all parameters, and its gradient."""
+
+    def of(m):
+        slope = J.create_vec()
+        slope.setArray(weights[slice(*slope.getOwnershipRange())])
+        inner = float(slope.dot(m))
+        slope.scale(power * inner ** (power - 1))
+        return inner**power, slope
+
+    return of
+
+
+@pytest.mark.parallel([1, 2, 3])
+def test_of_functionals_of_a_linear_problem_they_are_known():
+    J, space = linear()
+    weights = np.array([0.5, 1.0, -0.3])
+    m = minimize(J, space.create_vec(), Settings("newton", gradient_rtol=1e-9)).m
+    laplace = Laplace(J.linearize(m), EXACT)
+    profiler = Profiler(laplace)
+    plain, squared = (
+        profiler.of(Functional("g", power_of(J, weights, power))) for power in (1, 3)
+    )
+    for end, sign in ((plain.low, -1), (plain.high, 1)):
+        away = sign * END * plain.deviation
+        assert end.c - plain.answer == pytest.approx(away, rel=5e-3)
+    straight = (plain.c - plain.answer) / plain.deviation
+    np.testing.assert_allclose(plain.r, straight, atol=1e-3)
+    # Ends of a monotone function are those of what it is a function of.
+    for end, of in ((plain.low, squared.low), (plain.high, squared.high)):
+        assert np.cbrt(of.c) == pytest.approx(end.c, abs=5e-3 * END * plain.deviation)
+    flat = Functional("flat", lambda m: (1.0, J.create_vec()))
+    with pytest.raises(InputError, match="the profile of flat: .* to first order"):
+        profiler.of(flat)
+
+
+def test_a_functional_takes_no_value_beyond_its_largest():
+    J, m, A, B = product(None)
+    m = minimize(J, m, Settings("newton", gradient_rtol=1e-9)).m
+    profiler = Profiler(Laplace(J.linearize(m), EXACT))
+    at = float(profiler.best.getArray()[0])
+
+    def bump(m):
+        away, slope = float(m.getArray()[0]) - at - 0.01, m.duplicate()
+        slope.set(-2 * away)
+        return -(away**2), slope
+
+    told = profiler.of(Functional("bump", bump))
+    assert told.high.why == NO_VALUE and not told.high.known
+    assert told.high.c == pytest.approx(0.0, abs=1e-5)
