@@ -112,7 +112,8 @@ class ProfileTable(Table, kw_only=True):
         list[str],
         Meta(
             max_length=1000,
-            description="names of scalars and of values as `D[0]`; none: all",
+            description="names of scalars, of values as `D[0]`, of derived figures and of "
+            "quantities; none: all scalars and values",
         ),
     ] = []
 

@@ -128,18 +128,30 @@ numbers = ["D"]
 """Only w / D is seen."""
 
 
+FIGURE = """
+[[posterior.quantities]]
+name = "R"
+text = "w / D"
+"""
+
+
 def test_profiles_tell_what_data_do_not_bound(tmp_path):
     case, out = tmp_path / "case.toml", tmp_path / "out"
     known = TWO.replace("{ S = 1.0 }", "{ S = 1.0, w = 1.0 }")
+    known = known.replace('["D"]', '["D", "R"]') + FIGURE
     start, end = (known.index(x) for x in ('[[unknown]]\nname = "w"', "[[experiment"))
     case.write_text(known[:start] + known[end:])
     options = ("--levels", 1, "--uncertainty", "profile")
     run = identify(1, case, out, *options, "--plot")
     row = summary(run, out)["metrics"]["numbers"]["D"]
     assert row["profile_interval"] == pytest.approx(row["interval"], rel=0.05)
+    ends = summary(run, out)["metrics"]["numbers"]["R"]["profile_interval"]
+    turned = [1 / end for end in reversed(row["profile_interval"])]
+    assert ends == pytest.approx(turned, rel=2e-3)
     assert "profile_note" not in row and "95 % by profile" in run.stdout
     with open(out / "profiles.csv") as file:
-        points = [(float(r["value"]), float(r["r"])) for r in csv.DictReader(file)]
+        rows = [r for r in csv.DictReader(file) if r["name"] == "D"]
+    points = [(float(r["value"]), float(r["r"])) for r in rows]
     assert points == sorted(points) and points[0][1] < -1.9 and points[-1][1] > 1.9
     assert (out / "profiles.png").stat().st_size > 5000
     case.write_text(TWO)

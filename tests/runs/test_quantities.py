@@ -11,9 +11,11 @@ from mpi4py import MPI
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.optimizers import Settings, minimize
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.runs.next_places import check, chosen
 from npde_opt.runs.numbers import Numbers
+from npde_opt.runs.profiles import profiles
 from npde_opt.runs.quantities import Told
 
 CASE = """
@@ -63,15 +65,42 @@ text = "seen / (twice + c)"
 """
 
 
-def told(tmp_path, text=CASE + QUANTITIES, comm=MPI.COMM_WORLD):
+def opened(tmp_path, text, comm):
+    """(case, its grid, J, m)."""
     path = tmp_path / "case.toml"
     path.write_text(text)
     case = load_case(path, comm)
     grid, ensemble = case.grid(comm), Ensemble.whole(comm)
     case.prepare(ensemble)
-    J, m = case.build(grid, ensemble)
+    return case, grid, *case.build(grid, ensemble)
+
+
+def told(tmp_path, text=CASE + QUANTITIES, comm=MPI.COMM_WORLD):
+    case, grid, J, m = opened(tmp_path, text, comm)
     laplace = Laplace(J.linearize(m), PosteriorSettings(cut=1e-6, rtol=1e-4))
     return laplace, Told(laplace, Numbers(case, case.on(grid)), 4)
+
+
+PROFILE = """
+[posterior.profile]
+numbers = ["seen"]
+"""
+
+
+def test_quantities_of_states_have_profiles(tmp_path):
+    small = CASE.replace("[8, 8]", "[3, 3]") + QUANTITIES + PROFILE
+    case, grid, J, m = opened(tmp_path, small, MPI.COMM_WORLD)
+    m = minimize(J, m, Settings("newton", gradient_rtol=1e-8)).m
+    laplace = Laplace(J.linearize(m), PosteriorSettings(cut=1e-6, rtol=1e-4))
+    numbers = Numbers(case, case.on(grid))
+    found = profiles(case, laplace, numbers)
+    (p,) = found.found.values()
+    assert found.metrics()["seen"]["profile_interval"] == [p.low.c, p.high.c]
+    straight = (p.c - p.answer) / p.deviation
+    inside = np.abs(p.r) < 1
+    np.testing.assert_allclose(p.r[inside], straight[inside], atol=0.15)
+    assert (np.diff(p.r) > 0).all() and p.low.known and p.high.known
+    numbers.destroy()
 
 
 @pytest.mark.parallel([1, 2])
