@@ -16,7 +16,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
-from npde_opt.forward.interface import AdjointStates, Linearization
+from npde_opt.forward.interface import AdjointStates, Linearization, images
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Metric
 
@@ -119,9 +119,9 @@ class AtOnce:
 
     def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
         found = np.zeros((len(along),) * 2)
-        images = [self.linearization.apply(dm) for dm in along]
+        moved = images(self.linearization, along)
         for b, w in enumerate(self.metrics_at(True)):
-            seen = [image[b] for image in images]
+            seen = [image[b] for image in moved]
             own = np.array([d.values.ravel() for d in seen])
             for d in seen:
                 w.apply(d)

@@ -13,14 +13,14 @@ and backward to add J_n to lambda_n.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.layer import Layers, Out, Stages
+from npde_opt.forward.layer import Layers, Out, Stages, tangents
 from npde_opt.forward.storage import Advance, Arrays, Plans, Sweep
 from npde_opt.stages import stage
 
@@ -195,19 +195,34 @@ class Trajectory(Generic[Out]):
     ) -> np.ndarray:
         """du_N from du_0, beside the states, which are computed again where they were not kept; the
         increments of all stages go into `kept`."""
-        u, previous = self.first, None
-        after(0, u, du)
+        found = None if kept is None else [kept]
+        (last,) = self.tangents([du], [dk], [after], found)
+        return last
+
+    def tangents(
+        self,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        afters: Sequence[AfterChange[int]],
+        kept: Sequence[list[Stages]] | None = None,
+    ) -> list[np.ndarray]:
+        """`tangent` of each du, dk: all go through a layer before the next."""
+        u, dus = self.first, list(dus)
+        previous: list[np.ndarray | None] = [None] * len(dus)
+        for after, du in zip(afters, dus, strict=True):
+            after(0, u, du)
         with stage("forward"):
             for n in range(len(self.layers)):
                 stages = self._stages(n, u)
-                changes = self.layers[n].tangent(stages, du, dk, previous)
-                u, du, previous = stages[-1], changes[-1], du
-                after(n + 1, u, du)
-                if kept is not None:
-                    kept.append(changes)
+                found = tangents(self.layers[n], stages, dus, dks, previous)
+                u, previous, dus = stages[-1], [*dus], [c[-1] for c in found]
+                for after, du in zip(afters, dus, strict=True):
+                    after(n + 1, u, du)
+                for own, changes in zip(kept or (), found, strict=bool(kept)):
+                    own.append(changes)
         again = 0 if self.plans.states.keeps_all else len(self.layers)
         self._count(again, again)
-        return du
+        return dus
 
     def adjoint(
         self, before: Before[int], out: Out | None, keep: bool = False

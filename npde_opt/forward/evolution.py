@@ -19,6 +19,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward.chain import (
     Adjoint,
     After,
+    AfterChange,
     Chain,
     StepCounts,
     Trajectory,
@@ -430,11 +431,16 @@ class EvolutionPoint:
 
     def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
         """J dm, blocks as those of `data`."""
+        (found,) = self.apply_all([dm])
+        return found
+
+    def apply_all(self, dms: Sequence[PETSc.Vec]) -> list[list[DataBlock]]:
+        """J dm of each: all go through a step before the next, and share what is found there."""
         self.assemble()
-        dk = self.parameters.push(dm)
-        out = self.observed.zeros()
+        dks = [self.parameters.push(dm) for dm in dms]
+        out = [self.observed.zeros() for _ in dms]
         for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
-            self._tangent(batch, trajectory, dk, out)
+            self._tangents(batch, trajectory, dks, out)
         self.forward.count_krylov()
         return out
 
@@ -443,20 +449,24 @@ class EvolutionPoint:
         moved = [self.forward.initials[e].push(self.k, dk) for e in batch.members]
         return batch.join(moved).astype(self.forward.dtype, copy=False)
 
-    def _tangent(
+    def _tangents(
         self,
         batch: Batch,
         trajectory: Course,
-        dk: Coefficients,
-        out: Sequence[DataBlock],
+        dks: Sequence[Coefficients],
+        out: Sequence[Sequence[DataBlock]],
     ) -> None:
-        """Adds J dk of a batch to the data."""
+        """Adds J dk of a batch to the data, of each dk to its own."""
 
-        def after(n: When, u: np.ndarray, du: np.ndarray) -> None:
-            self.observed.push(batch.members, n, u, du, out)
+        def seeing(own: Sequence[DataBlock]) -> AfterChange[When]:
+            def after(n: When, u: np.ndarray, du: np.ndarray) -> None:
+                self.observed.push(batch.members, n, u, du, own)
 
-        trajectory.tangent(self._start(batch, dk), dk, after)
-        self.forward.counters.forward_solves += len(batch.members)
+            return after
+
+        starts = [self._start(batch, dk) for dk in dks]
+        trajectory.tangents(starts, dks, [seeing(own) for own in out])
+        self.forward.counters.forward_solves += len(dks) * len(batch.members)
 
     def adjoint_states(self, d: Sequence[DataBlock]) -> Adjoints:
         """The adjoint sweeps with data multipliers d."""

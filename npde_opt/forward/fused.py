@@ -265,6 +265,17 @@ class FusedEuler(Stepper):
     ) -> Stages:
         return [du, self._push(n, 0, stages[0], du, dk)]
 
+    def tangents(
+        self,
+        n: int,
+        stages: Stages,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        previous: Sequence[np.ndarray | None],
+    ) -> list[Stages]:
+        each = zip(dus, dks, strict=True)
+        return [self.tangent(n, stages, du, dk) for du, dk in each]
+
     def adjoint(
         self,
         n: int,

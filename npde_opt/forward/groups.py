@@ -47,14 +47,19 @@ class Group:
         """r(u, t), which stays the group's."""
         if self._last is not None:
             last, found = self._last
-            then = last.t, last.middle
-            same = self._always or then == (state.t, state.middle)
-            if last.u is state.u and last.outside is state.outside and same:
+            if self.alike(last, state):
                 return found
         found = self._residual(state)
         if self._keeps:
             self._last = state, found
         return found
+
+    def alike(self, one: State, other: State) -> bool:
+        """Whether two states of the same values have the same rates, as one at the end of a step
+        and that at the start of the next."""
+        if one.u is not other.u or one.outside is not other.outside:
+            return False
+        return self._always or (one.t, one.middle) == (other.t, other.middle)
 
     def _residual(self, state: State) -> np.ndarray:
         out = self.linear.product(state.u) if self.linear else np.zeros_like(state.u)

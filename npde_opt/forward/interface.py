@@ -74,6 +74,21 @@ class Linearization(Protocol):
     def destroy(self) -> None: ...
 
 
+@runtime_checkable
+class ManyAtOnce(Protocol):
+    """A linearization that takes several directions for less than one after the other."""
+
+    def apply_all(self, dms: Sequence[PETSc.Vec]) -> list[list[DataBlock]]:
+        """J dm of each."""
+
+
+def images(at: Linearization, dms: Sequence[PETSc.Vec]) -> list[list[DataBlock]]:
+    """J dm of each."""
+    if isinstance(at, ManyAtOnce):
+        return at.apply_all(dms)
+    return [at.apply(dm) for dm in dms]
+
+
 class ForwardMap(Protocol):
     """A map from parameters to predicted data, blocks of experiments that are observed alike."""
 

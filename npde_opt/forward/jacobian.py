@@ -18,7 +18,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import SolverError, collective
 from npde_opt.forward.equation import joined
-from npde_opt.forward.kept import Factors, OnLine, Small
+from npde_opt.forward.kept import Factors, One, OnLine, Small
 from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.grids import Grid
 from npde_opt.linear.accuracy import Tolerance
@@ -26,6 +26,7 @@ from npde_opt.linear.banded import Banded, is_line
 from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import MOST, SHARE, factors
 from npde_opt.linear.guess import Corrector, solve_step, step_solver
+from npde_opt.linear.lu import Ordering
 from npde_opt.linear.measured import take
 from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.linear.residual import ROUNDING
@@ -98,6 +99,7 @@ class Jacobian:
         self.line = is_line(self.grid, prefix, chosen_recipe(prefix, recipe))
         """Whether systems are solved as bands."""
         self._factors: OnLine | None = None
+        self._ordering = Ordering()
         matrices = [] if self.line else self.matrices
         self.solvers = [
             step_solver(m, prefix, self.symmetric, recipe, REUSE) for m in matrices
@@ -176,6 +178,9 @@ class Jacobian:
         """The factors of what is assembled."""
         if self._factors is not None:
             return self._factors
+        if self.count == 1:
+            matrix = self.matrices[0].mat
+            return One(self.grid, matrix, self._ordering, self.prefix)
         return Small(self.grid, self._rows(), self.prefix)
 
     def _rows(self) -> scipy.sparse.csr_matrix:

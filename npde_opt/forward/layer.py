@@ -8,7 +8,7 @@ behind a layer than before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -68,6 +68,34 @@ class Layer(Protocol[Out]):
     ) -> tuple[np.ndarray, Stages]:
         """(dlambda, dmu) from dlambda': the derivative of `adjoint` along the tangent; the
         derivative of L_k^T lambda' is added to `out`."""
+
+
+@runtime_checkable
+class ManyTangents(Protocol):
+    """A layer that takes several increments for less than one after the other."""
+
+    def tangents(
+        self,
+        stages: Stages,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        previous: Sequence[np.ndarray | None],
+    ) -> list[Stages]:
+        """`tangent` of each."""
+
+
+def tangents(
+    layer: Layer[Any],
+    stages: Stages,
+    dus: Sequence[np.ndarray],
+    dks: Sequence[Coefficients],
+    previous: Sequence[np.ndarray | None],
+) -> list[Stages]:
+    """`tangent` of each."""
+    if isinstance(layer, ManyTangents):
+        return layer.tangents(stages, dus, dks, previous)
+    each = zip(dus, dks, previous, strict=True)
+    return [layer.tangent(stages, *one) for one in each]
 
 
 class Layers(Protocol[Out]):

@@ -11,7 +11,7 @@ Sources that change in time are taken stage by stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -229,6 +229,16 @@ class OnLine:
     ) -> np.ndarray:
         """du_N from du_0."""
         return self._state(self._tangent(du, dk, after)[-1])
+
+    def tangents(
+        self,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        afters: Sequence[AfterChange[When]],
+    ) -> list[np.ndarray]:
+        """`tangent` of each du, dk."""
+        each = zip(dus, dks, afters, strict=True)
+        return [self.tangent(*one) for one in each]
 
     def _backward(
         self, before: Before[When], extra: np.ndarray | None = None

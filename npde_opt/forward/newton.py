@@ -7,6 +7,8 @@ these lower the residual fast. Factors in products with derivatives are kept: se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -154,16 +156,36 @@ class Newton:
         Args:
             kept: factors of the trajectory that the state belongs to. place: step and stage.
         """
-        factors = kept.at(place)
-        if factors is None:
-            self._assemble(alpha, group, state)
-            if self.jacobian.keeps and kept.room:
-                factors = self.jacobian.kept()
-                kept.keep(place, factors)
+        factors = self.factors(alpha, group, state, kept, place)
         if factors is None:
             return self.jacobian.solve(b, guess, adjoint)
         self.jacobian.iterations += 1
         return factors.solve(b, adjoint, "newton")
+
+    def factors(
+        self,
+        alpha: float,
+        group: Group,
+        state: State,
+        kept: KeptFactors,
+        place: Place,
+    ) -> Factors | None:
+        """Of the Jacobian at `state`, kept where there is room; None where it is only
+        assembled."""
+        found = kept.at(place)
+        if found is None:
+            self._assemble(alpha, group, state)
+            if self.jacobian.keeps and kept.room:
+                found = self.jacobian.kept()
+                kept.keep(place, found)
+        return found
+
+    def with_factors(
+        self, factors: Factors, bs: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The solutions for several right-hand sides."""
+        self.jacobian.iterations += len(bs)
+        return factors.solve_all(bs, "newton")
 
     def _norm(self, values: np.ndarray) -> float:
         return float(

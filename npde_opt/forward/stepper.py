@@ -28,7 +28,7 @@ from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
 from npde_opt.grids import Grid
 from npde_opt.terms.capacity import CapacityAt
-from npde_opt.terms.state import Boundary, Gradients, State, samples
+from npde_opt.terms.state import SMALL, Boundary, Gradients, State, samples
 
 
 class Stepper:
@@ -59,6 +59,9 @@ class Stepper:
         self.mass, self.capacity = solvers.part.mass, capacity
         self.kept = KeptFactors(newton.budget) if newton is not None else None
         self.linear = next((g.linear for g in groups if g.linear), None)
+        # Of one step: the next one begins, or the one before ends, at one of them.
+        self._late: list[State] = []
+        self._behind: Behind | None = None
 
     def __len__(self) -> int:
         return self.times.size - 1
@@ -78,7 +81,14 @@ class Stepper:
             if self.scheme.integrates_lines
             else middle
         )
-        return State(self.grid, u, t, self.boundary.outside(t, middle), middle)
+        found = State(self.grid, u, t, self.boundary.outside(t, middle), middle)
+        if self.newton is None or u.size > SMALL:
+            return found
+        for known in self._late:
+            if all(group.alike(known, found) for group in self.groups):
+                return known
+        self._late = [found, *self._late[: self.scheme.stages]]
+        return found
 
     def dt(self, n: int) -> float:
         return float(self.times[n + 1] - self.times[n])
@@ -162,6 +172,24 @@ class Stepper:
         ratio = self.scheme.times[i] * self.dt(n) / self.dt(max(n - 1, 0))
         return u + ratio * (u - previous)
 
+    def _linear_solves(
+        self,
+        n: int,
+        i: int,
+        stage: State,
+        rhss: Sequence[np.ndarray],
+        guesses: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """`_linear_solve` of each, at once where there are factors."""
+        if self.newton is not None and self._alpha(n, i) and len(rhss) > 1:
+            assert self.kept is not None
+            system = self._alpha(n, i), self.groups[0], stage
+            factors = self.newton.factors(*system, self.kept, (n, i))
+            if factors is not None:
+                return self.newton.with_factors(factors, rhss)
+        each = zip(rhss, guesses, strict=True)
+        return [self._linear_solve(n, i, stage, *one, False) for one in each]
+
     def _linear_solve(
         self,
         n: int,
@@ -189,32 +217,37 @@ class Stepper:
         previous: np.ndarray | None = None,
     ) -> Stages:
         """dU_0 ... dU_s."""
+        (found,) = self.tangents(n, stages, [du], [dk], [previous])
+        return found
+
+    def tangents(
+        self,
+        n: int,
+        stages: Stages,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        previous: Sequence[np.ndarray | None],
+    ) -> list[Stages]:
+        """`tangent` of each: they share states, what terms find there, and factors."""
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
-        changes = [State(self.grid, du)]
-        direct: dict[
-            tuple[int, int], np.ndarray | float
-        ] = {}  # r_k(U_j) dk, which several stages need
-        dmass = self.capacity.push(dk) if self.capacity is not None else None
+        found = [
+            Increments(self, n, states, du, dk) for du, dk in zip(dus, dks, strict=True)
+        ]
+        if self._behind is not None:
+            self._behind.go_on(found)
         for i in range(1, self.scheme.stages + 1):
-            rhs = self.mass * du
-            if dmass is not None:
-                rhs -= dmass * (stages[i] - stages[0])
-            for j in range(i + 1):
-                for k, g in enumerate(self.groups):
-                    w = self.dt(n) * g.weight(i, j)
-                    if not w:
-                        continue
-                    if (k, j) not in direct:
-                        direct[k, j] = g.derivative(states[j], dk)
-                    change = direct[k, j]
-                    rhs -= w * (
-                        change + g.jacobian(states[j], changes[j]) if j < i else change
-                    )
-            guess = self.extrapolated(n, i, du, previous)
-            changes.append(
-                State(self.grid, self._linear_solve(n, i, states[i], rhs, guess, False))
-            )
-        return [c.u for c in changes]
+            sides = [own.side(i) for own in found]
+            guesses = [
+                self.extrapolated(n, i, du, before)
+                for du, before in zip(dus, previous, strict=True)
+            ]
+            moved = self._linear_solves(n, i, states[i], sides, guesses)
+            for own, change in zip(found, moved, strict=True):
+                own.changes.append(State(self.grid, change))
+        factored = self.kept is not None and self.kept.at((n, self.scheme.stages))
+        alpha = self._alpha(n, self.scheme.stages)
+        self._behind = Behind(found, sides, alpha) if factored else None
+        return [[c.u for c in own.changes] for own in found]
 
     def adjoint(
         self,
@@ -331,7 +364,8 @@ class Stepper:
         return result, dmultipliers
 
     def forget(self) -> None:
-        """Gives up factors that are kept."""
+        """Gives up factors and states that are kept."""
+        self._late, self._behind = [], None
         if self.kept is not None:
             self.kept.forget()
 
@@ -360,6 +394,86 @@ class Stepper:
         return ""
 
 
+class Increments:
+    """One tangent within a step: dU_0 ... and the right-hand sides of its stages."""
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        n: int,
+        states: Sequence[State],
+        du: np.ndarray,
+        dk: Coefficients,
+    ):
+        self.stepper, self.states, self.dk = stepper, states, dk
+        self.dt = stepper.dt(n)
+        self.changes = [State(stepper.grid, du)]
+        capacity = stepper.capacity
+        self._dmass = capacity.push(dk) if capacity is not None else None
+        # r_k(U_j) dk, which several stages need, and r'(U_j) dU_j, by group and stage.
+        self.direct: dict[tuple[int, int], np.ndarray | float] = {}
+        self.rates: dict[tuple[int, int], np.ndarray] = {}
+
+    def side(self, i: int) -> np.ndarray:
+        """Of the system of stage i, the stages before it being there."""
+        states, first = self.states, self.changes[0].u
+        rhs = self.stepper.mass * first
+        if self._dmass is not None:
+            rhs -= self._dmass * (states[i].u - states[0].u)
+        for j in range(i + 1):
+            for k, group in enumerate(self.stepper.groups):
+                w = self.dt * group.weight(i, j)
+                if not w:
+                    continue
+                change = self._derivative(k, j)
+                if j < i:
+                    change = change + self._rate(k, j)
+                rhs -= w * change
+        return rhs
+
+    def _rate(self, k: int, j: int) -> np.ndarray:
+        """r'(U_j) dU_j of group k."""
+        if (k, j) not in self.rates:
+            group = self.stepper.groups[k]
+            self.rates[k, j] = group.jacobian(self.states[j], self.changes[j])
+        return self.rates[k, j]
+
+    def _derivative(self, k: int, j: int) -> np.ndarray | float:
+        """r_k(U_j) dk of group k."""
+        if (k, j) not in self.direct:
+            group = self.stepper.groups[k]
+            self.direct[k, j] = group.derivative(self.states[j], self.dk)
+        return self.direct[k, j]
+
+
+class Behind:
+    """What tangents know at the end of a step, where the next one begins: of the implicit group
+
+        r_k(U_s) dk,    r'(U_s) dU_s = (b - M dU_s) / alpha,
+
+    b the right-hand sides of the systems with M + alpha r'(U_s), solved by factors.
+    """
+
+    def __init__(
+        self, found: Sequence[Increments], sides: Sequence[np.ndarray], alpha: float
+    ):
+        self.found, self.sides, self.alpha = found, sides, alpha
+
+    def go_on(self, begun: Sequence[Increments]) -> None:
+        """Tells it those that go on with the same increments from the same state."""
+        if len(begun) != len(self.found):
+            return
+        for one, other, side in zip(self.found, begun, self.sides, strict=True):
+            group, last = one.stepper.groups[0], one.changes[-1].u
+            same = other.dk is one.dk and other.changes[0].u is last
+            if not (same and group.alike(one.states[-1], other.states[0])):
+                continue
+            s = one.stepper.scheme.stages
+            if (0, s) in one.direct:
+                other.direct[0, 0] = one.direct[0, s]
+            other.rates[0, 0] = (side - one.stepper.mass * last) / self.alpha
+
+
 class TimeStep:
     """Step n of a stepper: a layer (see layer.py)."""
 
@@ -385,6 +499,15 @@ class TimeStep:
         previous: np.ndarray | None,
     ) -> Stages:
         return self.stepper.tangent(self.n, stages, du, dk, previous)
+
+    def tangents(
+        self,
+        stages: Stages,
+        dus: Sequence[np.ndarray],
+        dks: Sequence[Coefficients],
+        previous: Sequence[np.ndarray | None],
+    ) -> list[Stages]:
+        return self.stepper.tangents(self.n, stages, dus, dks, previous)
 
     def adjoint(
         self,

@@ -84,7 +84,7 @@ class Function(ABC):
     def evaluate(self, theta: np.ndarray, *v: Numbers) -> np.ndarray:
         """f itself."""
         found = self.at(*v).value(theta, (0,) * self.variables)
-        return self.link.value(found)
+        return np.array(self.link.value(found))
 
 
 class FunctionAt:

@@ -33,11 +33,13 @@ def _derived(cubics: np.ndarray) -> np.ndarray:
 PIECES = [CUBICS, _derived(CUBICS), _derived(_derived(CUBICS))]
 """Their derivatives of the orders 0, 1, 2."""
 FOUR = np.arange(4)[:, None]
-KEPT = 16
-"""Sets of points whose intervals and weights are kept: a state's values, derivatives and transposes
-are asked for one after the other."""
+KEPT = 1 << 25
+"""Bytes of sets of points whose intervals and weights are kept: a state's values, derivatives and
+transposes are asked for again and again."""
 FEW = 1 << 14
 """Points of such a set at most."""
+VALUES = 4
+"""Values at such a set that are kept: those and the slopes of one spline, and of the one before."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Spline(Function):
         self.knots = tuple(knots)
         self.variables = len(self.knots)
         self._kept: dict[tuple[bytes, ...], SplineAt] = {}
+        self._bytes = 0
         self.link = link or Free()
         count = int(np.prod(self.knots))
         if monotone is None:
@@ -168,9 +171,11 @@ class Spline(Function):
         key = (str(given[0].shape).encode(), *(x.tobytes() for x in given))
         found = self._kept.pop(key, None)
         self._kept[key] = found or SplineAt(self, given)  # the last one is the latest
-        if len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
-        return self._kept[key]
+        if found is None:
+            self._bytes += self._kept[key].bytes
+        while self._bytes > KEPT:
+            self._bytes -= self._kept.pop(next(iter(self._kept))).bytes
+        return self._kept.get(key) or SplineAt(self, given)
 
     def near(self, f: Callable[..., Numbers]) -> np.ndarray:
         """c are the values at the knots."""
@@ -188,6 +193,14 @@ class SplineAt:
         self.at = [a.at(x.ravel()) for a, x in zip(spline.axes, v, strict=True)]
         self.extended = tuple(n + 2 for n in spline.knots)
         self._weights: dict[Orders, np.ndarray] = {}
+        self._values: dict[tuple[Orders, bytes], np.ndarray] = {}
+
+    @property
+    def bytes(self) -> int:
+        """About, once values and slopes were asked for."""
+        products = 1 << 2 * len(self.at)
+        a_point = 3 * products + 8 * len(self.at) + VALUES
+        return 8 * a_point * self.at[0].first.size
 
     @cached_property
     def _index(self) -> np.ndarray:
@@ -221,12 +234,22 @@ class SplineAt:
         return y.ravel()
 
     def value(self, c: np.ndarray, orders: Orders) -> np.ndarray:
+        """Not to be written to."""
+        key = orders, c.tobytes()
+        if key not in self._values:
+            if len(self._values) == VALUES:
+                del self._values[next(iter(self._values))]
+            self._values[key] = self._evaluated(c, orders)
+            self._values[key].flags.writeable = False
+        return self._values[key]
+
+    def _evaluated(self, c: np.ndarray, orders: Orders) -> np.ndarray:
         values = self._along(c)[self._index]
         found: np.ndarray = np.einsum("kn,kn->n", self._products(orders), values)
         return found.reshape(self.shape)
 
     def push(self, c: np.ndarray, dc: np.ndarray, orders: Orders) -> np.ndarray:
-        return self.value(dc, orders)
+        return self._evaluated(dc, orders)
 
     def pull(self, c: np.ndarray, w: Numbers, orders: Orders) -> np.ndarray:
         spread = self._products(orders) * over_points(w, self.shape)
@@ -240,5 +263,5 @@ class SplineAt:
 
     def jacobian(self, c: np.ndarray) -> np.ndarray:
         none = (0,) * self.spline.variables
-        found = [self.value(unit, none) for unit in np.eye(c.size)]
+        found = [self._evaluated(unit, none) for unit in np.eye(c.size)]
         return np.array(found)

@@ -21,7 +21,7 @@ from npde_opt.parameters.unknown import Unknown
 
 SMALL = 40
 """Most values of listed unknowns for which their own Hessian is formed column by column."""
-FEW = 4
+FEW = 12
 """Most parameters whose Gauss-Newton Hessian is formed (see formed.py)."""
 
 Unit = tuple[str, PETSc.Vec, float]

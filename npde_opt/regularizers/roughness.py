@@ -9,7 +9,6 @@ functions (see functions/). There are few numbers, all on rank 0.
 from __future__ import annotations
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -56,7 +55,7 @@ class Roughness:
         values = np.broadcast_to(np.asarray(reference, float), count)
         self.reference, self.pull = values[own], pull
         self.matrix, self._rough = whole[own, own], rough[:, own]
-        self.proper = float(scipy.linalg.eigvalsh(whole)[0]) > SINGULAR * whole.max()
+        self.proper = float(np.linalg.eigvalsh(whole)[0]) > SINGULAR * whole.max()
         self.inverse = _inverse(whole)[own, own]
 
     def _gradient(self, values: np.ndarray) -> np.ndarray:
@@ -99,6 +98,6 @@ class Roughness:
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
     """What costs nothing counts as what costs least: the inverse is positive definite."""
-    found, vectors = scipy.linalg.eigh(matrix)
+    found, vectors = np.linalg.eigh(matrix)
     least = found[found > SINGULAR * found[-1]].min()
     return np.asarray((vectors / np.maximum(found, least)) @ vectors.T)

@@ -34,6 +34,7 @@ from npde_opt.terms.diffusion import (
 from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of
 from npde_opt.terms.state import Gradients, State, over_columns
 
+Arguments = tuple[list[Numbers], list[np.ndarray | float]]
 EVEN_POINTS = 200
 FORMS = {"porous-fisher": "D*(u/K)**m", "perona-malik": "D/(1 + (g/kappa)**2)"}
 
@@ -162,10 +163,11 @@ class NonlinearDiffusionAt(TermAt):
             out.append(value)
         return out
 
-    def _arguments(
-        self, state: State, d: int
-    ) -> tuple[list[Numbers], list[np.ndarray | float]]:
+    def _arguments(self, state: State, d: int) -> Arguments:
         """(v, s, w ..., t, parameters) at faces, and where v and w follow their species."""
+        return state.kept((self, d), lambda: self._found_arguments(state, d))
+
+    def _found_arguments(self, state: State, d: int) -> Arguments:
         means, moves, floor = (
             list[Numbers](),
             list[np.ndarray | float](),

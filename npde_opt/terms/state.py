@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.grids import Grid
 from npde_opt.grids.sides import Side
+
+T = TypeVar("T")
+SMALL = 1 << 16
+"""Values of a state up to which what is found of it is kept: beyond, arrays leave the cache, and
+memory counts."""
 
 
 def channels(grid: Grid, count: int, columns: tuple[int, ...] = ()) -> np.ndarray:
@@ -56,7 +61,7 @@ class Boundary(Protocol):
 
 class State:
     """Values [c, i, j, k] of the owned cells at time t, or columns [c, s, i, j, k]; ghosts are
-    fetched when first asked for, and kept.
+    fetched when first asked for, and kept, as is what terms find of them.
 
     Args:
         outside: boundary values (see boundary.py), or None for zero; of a change of a state their
@@ -76,6 +81,16 @@ class State:
         self.grid, self.u, self.t, self.outside = grid, u, t, outside
         self.middle = t if middle is None else middle
         self._ghosted: dict[int, np.ndarray] = {}
+        self._found: dict[object, object] = {}
+
+    def kept(self, key: object, find: Callable[[], T]) -> T:
+        """What a term finds of this state, kept from the first time that it is asked for where the
+        state is small."""
+        if self.u.size > SMALL:
+            return find()
+        if key not in self._found:
+            self._found[key] = find()
+        return cast(T, self._found[key])
 
     def zeros(self) -> np.ndarray:
         """Of the shape of u: what a residual is."""

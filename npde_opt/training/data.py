@@ -215,7 +215,8 @@ class Data:
         if s.train is not None:
             everything = _drawn(everything, s.train, [*seed, 2])
         if s.copies > 1:
-            more = Shifted(everything.source, s.copies, s.shift, self.seed)
+            bent = s.turn, s.bend
+            more = Shifted(everything.source, s.copies, s.shift, self.seed, *bent)
             everything = Part(everything.name, more, more.of(everything.numbers))
         if s.crop is not None:
             source, numbers = everything.source, everything.numbers

@@ -169,6 +169,21 @@ class DataSection(Table, kw_only=True):
         ),
     ] = 1
     shift: Annotated[Count, Meta(description="cells", extra={"needs": "copies"})] = 1
+    turn: Annotated[
+        NotNegative,
+        Meta(
+            description="degrees by which copies of pictures are turned at most",
+            extra={"needs": "copies"},
+        ),
+    ] = 0.0
+    bend: Annotated[
+        NotNegative,
+        Meta(
+            description="cells by which copies of pictures are bent: standard deviation of a "
+            "smooth random displacement",
+            extra={"needs": "copies"},
+        ),
+    ] = 0.0
     splits: Annotated[
         int,
         Meta(

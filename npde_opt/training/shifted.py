@@ -1,12 +1,24 @@
-"""More samples from few: copies of pictures that are shifted by a few cells, 0 where nothing comes
-in. How far is drawn from the seed and the number of the copy, the same on any number of ranks."""
+"""More samples from few: copies of pictures that are shifted by a few cells, turned and bent, 0
+where nothing comes in,
+
+    copy(x) = picture(c + R (x - c) - s + d(x)),
+
+c the middle, R a turn, s the shift and d a smooth field. All is drawn from the seed and the number
+of the copy, the same on any number of ranks.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.training.samples import WHOLE, Box, Source
+from npde_opt.training.warped import Bumps, between
+
+TOGETHER = 64
+"""Bent copies that are made at once: few enough to stay in the cache."""
 
 
 class Shifted(Source):
@@ -16,14 +28,32 @@ class Shifted(Source):
     Args:
         source: labelled.
         most: cells along each axis at most.
+        turn: degrees at most.
+        bend: standard deviation of d, in cells.
 
     Raises:
-        InputError: for a source without labels.
+        InputError: for a source without labels, and for turns of what is no picture.
     """
 
-    def __init__(self, source: Source, copies: int, most: int, seed: int = 0):
+    def __init__(
+        self,
+        source: Source,
+        copies: int,
+        most: int,
+        seed: int = 0,
+        turn: float = 0.0,
+        bend: float = 0.0,
+    ):
         if source.labels is None:
             raise InputError("data.copies", copies, "1, where there are no classes")
+        depth, *cells = source.shape
+        plane = depth == 1 and min(cells) > 1
+        for name, value in (("turn", turn), ("bend", bend)):
+            if value and not plane:
+                allowed = "0, where samples are no pictures of two axes"
+                raise InputError(f"data.{name}", value, allowed)
+        self._turn, self._bend = math.radians(turn), bend
+        self._bumps = Bumps(source.shape[1:]) if bend else None
         self.name, self.channels, self.shape = (
             source.name,
             source.channels,
@@ -44,23 +74,50 @@ class Shifted(Source):
         whole = self._source.samples(samples, WHOLE, dtype.type).inputs
         empty = np.empty((self.channels, *self.shape), np.uint8)[(slice(None), *box)]
         out = np.empty((len(numbers), *empty.shape), dtype)
-        for own, number, sample in zip(out, numbers, place, strict=True):
-            own[...] = moved(whole[sample], self._shift(int(number)))[
-                (slice(None), *box)
-            ]
+        bent = bool(self._turn or self._bend)
+        for first in range(0, len(numbers) if bent else 0, TOGETHER):
+            some = slice(first, first + TOGETHER)
+            whole_copies = self._bent(whole[place[some]], numbers[some])
+            out[some] = whole_copies[(slice(None), slice(None), *box)]
+        if not bent:
+            for own, number, sample in zip(out, numbers, place, strict=True):
+                drawn = self._shift(np.random.default_rng([self._seed, int(number)]))
+                shift = drawn if number % self._copies else (0, 0, 0)
+                own[...] = moved(whole[sample], shift)[(slice(None), *box)]
         return out
 
-    def _shift(self, number: int) -> tuple[int, int, int]:
+    def _shift(self, rng: np.random.Generator) -> tuple[int, int, int]:
         """Cells along z, y, x."""
-        if number % self._copies == 0:
-            return 0, 0, 0
-        drawn = np.random.default_rng([self._seed, number]).integers(
-            -self._most, self._most + 1, 3
-        )
+        drawn = rng.integers(-self._most, self._most + 1, 3)
         k, j, i = (
             int(d) if n > 1 else 0 for d, n in zip(drawn, self.shape, strict=True)
         )
         return k, j, i
+
+    def _bent(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Copies of these numbers of samples [sample, channel, 1, j, i]."""
+        copies = np.flatnonzero(numbers % self._copies)
+        y, x = (np.empty((copies.size, *self.shape[1:])) for _ in range(2))
+        for at, number in enumerate(numbers[copies].tolist()):
+            rng = np.random.default_rng([self._seed, number])
+            _, j, i = self._shift(rng)
+            down, across = turned(self.shape[1:], rng.uniform(-self._turn, self._turn))
+            y[at], x[at] = down - j, across - i
+            if self._bumps is not None:
+                y[at] += self._bend * self._bumps.field(rng)
+                x[at] += self._bend * self._bumps.field(rng)
+        out = values.copy()
+        out[copies] = between(values[copies], y, x)
+        return out
+
+
+def turned(shape: tuple[int, ...], angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """c + R (x - c): rows and columns [j, i] of the cells, turned around the middle."""
+    rows, columns = shape
+    y = np.arange(rows)[:, None] - (rows - 1) / 2
+    x = np.arange(columns) - (columns - 1) / 2
+    cos, sin = math.cos(angle), math.sin(angle)
+    return cos * y + sin * x + (rows - 1) / 2, cos * x - sin * y + (columns - 1) / 2
 
 
 def moved(values: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:

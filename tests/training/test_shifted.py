@@ -5,7 +5,8 @@ import pytest
 
 from npde_opt.errors import InputError
 from npde_opt.training.samples import Held
-from npde_opt.training.shifted import Shifted, moved
+from npde_opt.training.shifted import Shifted, moved, turned
+from npde_opt.training.warped import Bumps, between
 
 VALUES = np.random.default_rng(0).random((5, 2, 1, 6, 7))
 SOURCE = Held("some", VALUES, np.array([0, 1, 2, 1, 0]))
@@ -41,6 +42,39 @@ def test_a_part_is_the_same_as_of_the_whole():
     np.testing.assert_array_equal(
         part, whole[[17, 2, 9], :, :, 2:5, 1:6].astype(np.float32)
     )
+
+
+def test_a_bent_part_is_the_same_as_of_the_whole():
+    source = Shifted(SOURCE, 4, 1, seed=3, turn=20.0, bend=0.7)
+    box = slice(None), slice(2, 5), slice(1, 6)
+    whole = source.samples().inputs
+    np.testing.assert_array_equal(whole[::4], VALUES)
+    part = source.samples([17, 2, 9], box).inputs
+    np.testing.assert_array_equal(part, whole[[17, 2, 9], :, :, 2:5, 1:6])
+
+
+def test_a_quarter_turn_and_whole_cells_are_exact():
+    square = VALUES[:1, ..., :6]
+    y, x = turned((6, 6), np.pi / 2)
+    np.testing.assert_allclose(
+        between(square, y[None], x[None]), np.rot90(square, axes=(3, 4)), atol=1e-13
+    )
+    j, i = np.mgrid[:6, :7].astype(float)[:, None]
+    np.testing.assert_array_equal(
+        between(VALUES[:1], j - 2, i + 1)[0], moved(VALUES[0], (0, 2, -1))
+    )
+
+
+def test_bumps_have_the_deviation_that_is_asked_for():
+    found, rng = Bumps((12, 28)), np.random.default_rng(0)
+    drawn = np.array([found.field(rng) for _ in range(400)])
+    assert abs(drawn.std() - 1) < 0.05
+
+
+def test_sequences_are_not_turned():
+    row = Held("some", VALUES[:, :, :, :1], np.array([0, 1, 2, 1, 0]))
+    with pytest.raises(InputError, match="data.turn: got 5.0"):
+        Shifted(row, 2, 1, turn=5.0)
 
 
 def test_numbers_have_no_copies():
