@@ -18,14 +18,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.errors import SolverError
 from npde_opt.forward.groups import Group
+from npde_opt.forward.increments import Behind, Increments, System
 from npde_opt.forward.kept import KeptFactors
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
+from npde_opt.forward.time_step import TimeStep
 from npde_opt.grids import Grid
 from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.state import SMALL, Boundary, Gradients, State, samples
@@ -57,6 +58,7 @@ class Stepper:
         self.grid, self.scheme, self.groups, self.times = grid, scheme, groups, times
         self.boundary, self.solvers, self.newton = boundary, solvers, newton
         self.mass, self.capacity = solvers.part.mass, capacity
+        self.system = System(scheme.stages, groups, self.mass, capacity)
         self.kept = KeptFactors(newton.budget) if newton is not None else None
         self.linear = next((g.linear for g in groups if g.linear), None)
         # Of one step: the next one begins, or the one before ends, at one of them.
@@ -231,7 +233,8 @@ class Stepper:
         """`tangent` of each: they share states, what terms find there, and factors."""
         states = [self.state(n, j, u) for j, u in enumerate(stages)]
         found = [
-            Increments(self, n, states, du, dk) for du, dk in zip(dus, dks, strict=True)
+            Increments(self.system, self.dt(n), states, du, dk)
+            for du, dk in zip(dus, dks, strict=True)
         ]
         if self._behind is not None:
             self._behind.go_on(found)
@@ -392,145 +395,6 @@ class Stepper:
             if text:
                 return text
         return ""
-
-
-class Increments:
-    """One tangent within a step: dU_0 ... and the right-hand sides of its stages."""
-
-    def __init__(
-        self,
-        stepper: Stepper,
-        n: int,
-        states: Sequence[State],
-        du: np.ndarray,
-        dk: Coefficients,
-    ):
-        self.stepper, self.states, self.dk = stepper, states, dk
-        self.dt = stepper.dt(n)
-        self.changes = [State(stepper.grid, du)]
-        capacity = stepper.capacity
-        self._dmass = capacity.push(dk) if capacity is not None else None
-        # r_k(U_j) dk, which several stages need, and r'(U_j) dU_j, by group and stage.
-        self.direct: dict[tuple[int, int], np.ndarray | float] = {}
-        self.rates: dict[tuple[int, int], np.ndarray] = {}
-
-    def side(self, i: int) -> np.ndarray:
-        """Of the system of stage i, the stages before it being there."""
-        states, first = self.states, self.changes[0].u
-        rhs = self.stepper.mass * first
-        if self._dmass is not None:
-            rhs -= self._dmass * (states[i].u - states[0].u)
-        for j in range(i + 1):
-            for k, group in enumerate(self.stepper.groups):
-                w = self.dt * group.weight(i, j)
-                if not w:
-                    continue
-                change = self._derivative(k, j)
-                if j < i:
-                    change = change + self._rate(k, j)
-                rhs -= w * change
-        return rhs
-
-    def _rate(self, k: int, j: int) -> np.ndarray:
-        """r'(U_j) dU_j of group k."""
-        if (k, j) not in self.rates:
-            group = self.stepper.groups[k]
-            self.rates[k, j] = group.jacobian(self.states[j], self.changes[j])
-        return self.rates[k, j]
-
-    def _derivative(self, k: int, j: int) -> np.ndarray | float:
-        """r_k(U_j) dk of group k."""
-        if (k, j) not in self.direct:
-            group = self.stepper.groups[k]
-            self.direct[k, j] = group.derivative(self.states[j], self.dk)
-        return self.direct[k, j]
-
-
-class Behind:
-    """What tangents know at the end of a step, where the next one begins: of the implicit group
-
-        r_k(U_s) dk,    r'(U_s) dU_s = (b - M dU_s) / alpha,
-
-    b the right-hand sides of the systems with M + alpha r'(U_s), solved by factors.
-    """
-
-    def __init__(
-        self, found: Sequence[Increments], sides: Sequence[np.ndarray], alpha: float
-    ):
-        self.found, self.sides, self.alpha = found, sides, alpha
-
-    def go_on(self, begun: Sequence[Increments]) -> None:
-        """Tells it those that go on with the same increments from the same state."""
-        if len(begun) != len(self.found):
-            return
-        for one, other, side in zip(self.found, begun, self.sides, strict=True):
-            group, last = one.stepper.groups[0], one.changes[-1].u
-            same = other.dk is one.dk and other.changes[0].u is last
-            if not (same and group.alike(one.states[-1], other.states[0])):
-                continue
-            s = one.stepper.scheme.stages
-            if (0, s) in one.direct:
-                other.direct[0, 0] = one.direct[0, s]
-            other.rates[0, 0] = (side - one.stepper.mass * last) / self.alpha
-
-
-class TimeStep:
-    """Step n of a stepper: a layer (see layer.py)."""
-
-    def __init__(self, stepper: Stepper, n: int):
-        self.stepper, self.n = stepper, n
-
-    def step(self, u: np.ndarray) -> Stages:
-        """What fails says in which step, and whether the rates at its start are the cause."""
-        stepper, n = self.stepper, self.n
-        try:
-            return stepper.step(n, u)
-        except SolverError as error:
-            when = f"{error.reason} in {stepper.when(n)}"
-            found = stepper.rates_not_finite(n, [u])
-            reason = f"{when}: {found}" if found else when
-            raise SolverError(error.prefix, reason, error.remedy) from error
-
-    def tangent(
-        self,
-        stages: Stages,
-        du: np.ndarray,
-        dk: Coefficients,
-        previous: np.ndarray | None,
-    ) -> Stages:
-        return self.stepper.tangent(self.n, stages, du, dk, previous)
-
-    def tangents(
-        self,
-        stages: Stages,
-        dus: Sequence[np.ndarray],
-        dks: Sequence[Coefficients],
-        previous: Sequence[np.ndarray | None],
-    ) -> list[Stages]:
-        return self.stepper.tangents(self.n, stages, dus, dks, previous)
-
-    def adjoint(
-        self,
-        stages: Stages,
-        adjoint: np.ndarray,
-        out: Gradients | None,
-        late: Sequence[Stages],
-    ) -> tuple[np.ndarray, Stages]:
-        return self.stepper.adjoint(self.n, stages, adjoint, out, late)
-
-    def second(
-        self,
-        stages: Stages,
-        changes: Stages,
-        multipliers: Stages,
-        dadjoint: np.ndarray,
-        dk: Coefficients,
-        out: Gradients,
-        late: Sequence[Stages],
-    ) -> tuple[np.ndarray, Stages]:
-        return self.stepper.second(
-            self.n, stages, changes, multipliers, dadjoint, dk, out, late
-        )
 
 
 def products(multipliers: Stages, stages: Stages) -> np.ndarray:

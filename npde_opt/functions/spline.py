@@ -33,9 +33,9 @@ def _derived(cubics: np.ndarray) -> np.ndarray:
 PIECES = [CUBICS, _derived(CUBICS), _derived(_derived(CUBICS))]
 """Their derivatives of the orders 0, 1, 2."""
 FOUR = np.arange(4)[:, None]
-KEPT = 1 << 25
-"""Bytes of sets of points whose intervals and weights are kept: a state's values, derivatives and
-transposes are asked for again and again."""
+KEPT = 1 << 24
+"""Bytes of sets of points whose intervals and weights are kept, of all splines together: a state's
+values, derivatives and transposes are asked for again and again."""
 FEW = 1 << 14
 """Points of such a set at most."""
 VALUES = 4
@@ -140,8 +140,6 @@ class Spline(Function):
         ]
         self.knots = tuple(knots)
         self.variables = len(self.knots)
-        self._kept: dict[tuple[bytes, ...], SplineAt] = {}
-        self._bytes = 0
         self.link = link or Free()
         count = int(np.prod(self.knots))
         if monotone is None:
@@ -168,14 +166,8 @@ class Spline(Function):
         given = together(v)
         if given[0].size > FEW:
             return SplineAt(self, given)
-        key = (str(given[0].shape).encode(), *(x.tobytes() for x in given))
-        found = self._kept.pop(key, None)
-        self._kept[key] = found or SplineAt(self, given)  # the last one is the latest
-        if found is None:
-            self._bytes += self._kept[key].bytes
-        while self._bytes > KEPT:
-            self._bytes -= self._kept.pop(next(iter(self._kept))).bytes
-        return self._kept.get(key) or SplineAt(self, given)
+        shape = str(given[0].shape).encode()
+        return SETS.at((id(self), shape, *(x.tobytes() for x in given)), self, given)
 
     def near(self, f: Callable[..., Numbers]) -> np.ndarray:
         """c are the values at the knots."""
@@ -265,3 +257,28 @@ class SplineAt:
         none = (0,) * self.spline.variables
         found = [self._evaluated(unit, none) for unit in np.eye(c.size)]
         return np.array(found)
+
+
+class Sets:
+    """The sets of points that were asked for last. A set holds on to its spline, so that no other
+    one gets its number."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.kept: dict[tuple[int | bytes, ...], SplineAt] = {}
+
+    def at(
+        self, key: tuple[int | bytes, ...], spline: Spline, v: list[np.ndarray]
+    ) -> SplineAt:
+        """The one of this key, made where it is not there."""
+        found = self.kept.pop(key, None)
+        if found is None:
+            found = SplineAt(spline, v)
+            self.bytes += found.bytes
+        self.kept[key] = found  # the last one is the latest
+        while self.bytes > KEPT:
+            self.bytes -= self.kept.pop(next(iter(self.kept))).bytes
+        return found
+
+
+SETS = Sets()

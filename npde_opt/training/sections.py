@@ -19,6 +19,7 @@ Paddings = Index | Annotated[list[Index], Meta(min_length=1, max_length=3)]
 TABLE = {"kinds": ("table",)}
 SERIES = {"kinds": ("series", "sunspots")}
 OF_FILES = {"kinds": ("table", "series", "sequences", "arrays")}
+OF_COPIES = {"needs": "copies"}
 OF_PICTURES = {"kinds": ("pictures", "skimage")}
 
 
@@ -155,7 +156,7 @@ class DataSection(Table, kw_only=True):
     validation: Annotated[
         Share | None,
         Meta(
-            description="share of the training samples that only watches the training"
+            description="share of the training samples that watches the training only"
         ),
     ] = None
     train: Annotated[
@@ -164,26 +165,14 @@ class DataSection(Table, kw_only=True):
     copies: Annotated[
         Count,
         Meta(
-            description="of each training sample, all but the first shifted by up to `shift` cells "
-            "along each axis; samples with classes"
+            description="of each training sample with a class, all but the first shifted by up to "
+            "`shift` cells along each axis; of pictures also turned by up to `turn`, and bent by a "
+            "smooth random field of standard deviation `bend`"
         ),
     ] = 1
-    shift: Annotated[Count, Meta(description="cells", extra={"needs": "copies"})] = 1
-    turn: Annotated[
-        NotNegative,
-        Meta(
-            description="degrees by which copies of pictures are turned at most",
-            extra={"needs": "copies"},
-        ),
-    ] = 0.0
-    bend: Annotated[
-        NotNegative,
-        Meta(
-            description="cells by which copies of pictures are bent: standard deviation of a "
-            "smooth random displacement",
-            extra={"needs": "copies"},
-        ),
-    ] = 0.0
+    shift: Annotated[Count, Meta(description="cells", extra=OF_COPIES)] = 1
+    turn: Annotated[NotNegative, Meta(description="degrees", extra=OF_COPIES)] = 0.0
+    bend: Annotated[NotNegative, Meta(description="cells", extra=OF_COPIES)] = 0.0
     splits: Annotated[
         int,
         Meta(

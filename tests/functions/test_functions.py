@@ -219,10 +219,11 @@ def test_points_are_kept_by_what_they_are():
 def test_a_spline_keeps_sets_of_points_up_to_a_size(monkeypatch):
     f, c = Spline([(0.0, 1.0)], [6]), np.arange(6.0) ** 2
     one = f.points(np.linspace(0, 1, 50))
+    monkeypatch.setattr(spline, "SETS", spline.Sets())
     monkeypatch.setattr(spline, "KEPT", 3 * one.bytes)
     sets = [np.linspace(0, 1, 50) ** p for p in range(2, 7)]
     wanted = [f.points(v).value(c, (0,)).copy() for v in sets]
-    assert len(f._kept) == 3 and f._bytes == 3 * one.bytes
+    assert len(spline.SETS.kept) == 3 and spline.SETS.bytes == 3 * one.bytes
     assert f.points(sets[-1]) is f.points(sets[-1].copy())
     for v, values in zip(sets, wanted, strict=True):
         np.testing.assert_array_equal(f.points(v).value(c, (0,)), values)
