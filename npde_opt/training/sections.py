@@ -155,9 +155,7 @@ class DataSection(Table, kw_only=True):
     ] = None
     validation: Annotated[
         Share | None,
-        Meta(
-            description="share of the training samples that watches the training only"
-        ),
+        Meta(description="share of the training samples that watches only"),
     ] = None
     train: Annotated[
         Count | None, Meta(description="training samples that are used, drawn from all")
