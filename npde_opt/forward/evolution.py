@@ -65,6 +65,8 @@ from npde_opt.terms.interface import Reader
 from npde_opt.terms.state import Gradients
 
 Course = Trajectory[Gradients] | OnLine
+MOST = 1 << 18
+"""Values a rank of the increments that go through a step together: beyond, memory counts."""
 
 
 @dataclass
@@ -435,12 +437,17 @@ class EvolutionPoint:
         return found
 
     def apply_all(self, dms: Sequence[PETSc.Vec]) -> list[list[DataBlock]]:
-        """J dm of each: all go through a step before the next, and share what is found there."""
+        """J dm of each: as many as MOST lets go through a step before the next, and share what is
+        found there."""
         self.assemble()
         dks = [self.parameters.push(dm) for dm in dms]
         out = [self.observed.zeros() for _ in dms]
-        for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
-            self._tangents(batch, trajectory, dks, out)
+        cells = self.grid.size * len(self.forward.equation.species)
+        most = max(MOST * self.grid.comm.size // cells, 1)
+        for first in range(0, len(dms), most):
+            some = slice(first, first + most)
+            for batch, trajectory in zip(self.batches, self.trajectories, strict=True):
+                self._tangents(batch, trajectory, dks[some], out[some])
         self.forward.count_krylov()
         return out
 
