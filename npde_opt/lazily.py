@@ -1,13 +1,18 @@
-"""Modules that are loaded when they are first used.
+"""Modules that are loaded when they are first used, and what a start with many of them costs.
 
 A few take as long to load as a small run does to solve, and are needed by some runs only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 
 def loaded_lazily(name: str) -> ModuleType:
@@ -26,3 +31,26 @@ def loaded_lazily(name: str) -> ModuleType:
     sys.modules[name] = module
     found.loader.exec_module(module)
     return module
+
+
+def called_lazily(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is loaded at its first call."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments)
+
+    return call
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Inside, modules are loaded: nobody looks for garbage there, as what they define stays, and
+    the looks take a tenth of the time. Nor is it looked through later."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if on:
+            gc.enable()

@@ -40,7 +40,7 @@ def test_importing_loads_nothing_heavy():
 
 def test_a_run_loads_what_few_runs_need_when_it_needs_it():
     parts = "'sparse', 'linalg', 'ndimage', 'optimize', 'special', 'spatial'"
-    others = "'numba', 'sympy', 'matplotlib', 'http.client'"
+    others = "'numba', 'sympy', 'matplotlib', 'http.client', 'npde_opt.io.vtk_reader'"
     heavy = f"({{'scipy.' + part for part in ({parts})}} | {{{others}}})"
     code = f"import sys, npde_opt.runs.run; print({heavy} & {{*sys.modules}})"
     assert python(code) == "set()"

@@ -13,23 +13,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
-from npde_opt.io.archives import open_mat, open_npz, stored_npz
-from npde_opt.io.grdecl import Stream, included, open_grdecl, stream_grdecl
+from npde_opt.io import readers
 from npde_opt.io.gridded import Gridded
 from npde_opt.io.missing import rounding_of
-from npde_opt.io.nifti import open_nifti, sliced_nifti, whole_nifti
 from npde_opt.io.sizes import check_file
 from npde_opt.io.stored import Mapped, Stored, Streamed, Window, handed_out
-from npde_opt.io.vtk_legacy import read_legacy_vtk, stored_legacy_vtk
-from npde_opt.io.vtk_reader import open_xml_vtk, read_xml_vtk
-from npde_opt.io.zarr_reader import open_zarr, stored_zarr
+
+if TYPE_CHECKING:
+    from npde_opt.io.grdecl import Stream
 
 Arrays = dict[str, Callable[[], Gridded]]
 StoredArrays = dict[str, Callable[[], Stored | None]]
@@ -280,7 +278,7 @@ def _suffix(path: Path) -> str:
     return next((s for s in longest_first if path.name.lower().endswith(s)), "")
 
 
-def _open(path: Path, readers: Mapping[str, Callable[[Path], Found]]) -> Found:
+def _open(path: Path, known: Mapping[str, Callable[[Path], Found]]) -> Found:
     suffix = _suffix(path)
     check_file(str(path), path)
     if not suffix:
@@ -288,12 +286,15 @@ def _open(path: Path, readers: Mapping[str, Callable[[Path], Found]]) -> Found:
             str(path), f"extension {path.suffix or 'none'!r}", ", ".join(READERS)
         )
     with _readable(path):
-        return readers[suffix](path)
+        return known[suffix](path)
 
 
 def files_inside(path: Path) -> list[Path]:
     """Further files of which a file takes its arrays: those that a GRDECL deck includes."""
-    return included(path) if READERS.get(path.suffix.lower()) is _grdecl else []
+    if READERS.get(path.suffix.lower()) is not _grdecl:
+        return []
+    found: list[Path] = readers.included(path)
+    return found
 
 
 def _npy(path: Path) -> Arrays:
@@ -310,13 +311,13 @@ def _npy_stored(path: Path) -> StoredArrays:
 
 
 def _nifti(path: Path) -> Arrays:
-    image = open_nifti(path)
-    return {"volume": lambda: whole_nifti(image)}
+    image = readers.open_nifti(path)
+    return {"volume": lambda: readers.whole_nifti(image)}
 
 
 def _nifti_stored(path: Path) -> StoredArrays:
-    image = open_nifti(path)
-    return {"volume": lambda: sliced_nifti(image)}
+    image = readers.open_nifti(path)
+    return {"volume": lambda: readers.sliced_nifti(image)}
 
 
 def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Arrays]:
@@ -327,12 +328,14 @@ def _eager(read: Callable[[Path], dict[str, Gridded]]) -> Callable[[Path], Array
 
 
 def _grdecl(path: Path) -> Arrays:
-    found = open_grdecl(path).items()
+    found = readers.open_grdecl(path).items()
     return {name: lambda make=make: Gridded(make()) for name, make in found}  # type: ignore[misc]
 
 
 def _grdecl_stored(path: Path) -> StoredArrays:
-    return {n: partial(_flow, found) for n, found in stream_grdecl(path).items()}
+    return {
+        n: partial(_flow, found) for n, found in readers.stream_grdecl(path).items()
+    }
 
 
 def _flow(found: Stream | None) -> Stored | None:
@@ -343,19 +346,19 @@ def _flow(found: Stream | None) -> Stored | None:
 
 
 def _xml_stored(path: Path) -> StoredArrays:
-    return {name: array.stored for name, array in open_xml_vtk(path).items()}
+    return {name: array.stored for name, array in readers.open_xml_vtk(path).items()}
 
 
 READERS: dict[str, Callable[[Path], Arrays]] = {
     ".npy": _npy,
-    ".npz": open_npz,
-    ".mat": open_mat,
+    ".npz": readers.open_npz,
+    ".mat": readers.open_mat,
     ".nii": _nifti,
     ".nii.gz": _nifti,
-    ".vti": _eager(read_xml_vtk),
-    ".vtr": _eager(read_xml_vtk),
-    ".vtk": _eager(read_legacy_vtk),
-    ".zarr": open_zarr,
+    ".vti": _eager(readers.read_xml_vtk),
+    ".vtr": _eager(readers.read_xml_vtk),
+    ".vtk": _eager(readers.read_legacy_vtk),
+    ".zarr": readers.open_zarr,
     ".grdecl": _grdecl,
     ".inc": _grdecl,
     ".prop": _grdecl,
@@ -366,11 +369,11 @@ STORED: dict[str, Callable[[Path], StoredArrays]] = {
     ".npy": _npy_stored,
     ".nii": _nifti_stored,
     ".nii.gz": _nifti_stored,
-    ".npz": stored_npz,
+    ".npz": readers.stored_npz,
     ".vti": _xml_stored,
     ".vtr": _xml_stored,
-    ".vtk": stored_legacy_vtk,
-    ".zarr": stored_zarr,
+    ".vtk": readers.stored_legacy_vtk,
+    ".zarr": readers.stored_zarr,
     **dict.fromkeys((".grdecl", ".inc", ".prop", ".dat", ".data"), _grdecl_stored),
 }
 """Formats of which parts are read."""

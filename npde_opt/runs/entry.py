@@ -8,15 +8,26 @@ batch system may end the run, and PETSc wants its options when it is loaded.
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npde_opt import alone, signals
+from npde_opt.lazily import loading
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+WORKS_WITH = {
+    "identification": "npde_opt.runs.run",
+    "simulation": "npde_opt.runs.simulation",
+    "training": "npde_opt.training.run",
+    "readout": "npde_opt.training.stored",
+    "discovery": "npde_opt.runs.discovery",
+}
+"""What drivers of a kind load first, and with it most of what they need."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +58,24 @@ def start(
     """
     started = time.monotonic()
     signals.remember()
-    alone.start_mpi()
+    with loading():
+        alone.start_mpi()
 
-    from npde_opt.runs.options import PARSERS, read_options
+        from npde_opt.runs.options import PARSERS, read_options
 
-    options = read_options(
-        PARSERS[kind](about, *([case] if case else []))
-    )  # starts PETSc
+        options = read_options(
+            PARSERS[kind](about, *([case] if case else []))
+        )  # starts PETSc
 
-    from mpi4py import MPI
+        from mpi4py import MPI
 
-    from npde_opt import errors
-    from npde_opt.runs.early import act_on_signals
+        from npde_opt import errors
+        from npde_opt.runs.early import act_on_signals
 
     def main() -> int:
         act_on_signals(MPI.COMM_WORLD)
+        with loading():
+            importlib.import_module(WORKS_WITH[kind])
         return work(Call(options, MPI.COMM_WORLD, started))
 
     errors.run(main, MPI.COMM_WORLD)
