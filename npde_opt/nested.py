@@ -34,7 +34,7 @@ Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 NEWTON = "newton", "gauss-newton"
 COARSE_RTOL = 1e-3
 COARSER = 2
-"""Levels between a posterior's grid and that of its first directions."""
+"""Levels between a posterior's grid and that of its first directions, at most."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,13 @@ class Prolongation:
 def directions(
     at: ObjectiveAt, build: Build, settings: PosteriorSettings
 ) -> np.ndarray | None:
-    """Directions to begin a posterior with at a point, from a grid that is twice coarser: own rows
-    (local, any); None where there is no such grid, or it does not resolve them. Collective."""
+    """Directions to begin a posterior with at a point, from the coarsest grid of at most twice
+    coarser ones that may resolve them: own rows (local, any); None where none does. Collective."""
     fine = at.objective.space
     hierarchy = grids(fine.grid, COARSER + 1)
-    if len(hierarchy) <= COARSER:
+    while len(hierarchy) > 1 and hierarchy[0].active_size < coarse.FEWEST:
+        hierarchy.pop(0).destroy()
+    if len(hierarchy) == 1:
         return None
     made = [build(grid) for grid in hierarchy[:-1]]
     spaces = [objective.space for objective, _ in made] + [fine]

@@ -18,7 +18,7 @@ WIDER = 0.8
 """Of the cut: pairs just below it on the coarse grid may lie above it on the fine one."""
 RESOLVED = 0.1
 """Directions a coarse value at most, where the grid resolves them all."""
-FEWEST = 1000
+FEWEST = 4000
 """Values of the coarse grid at least."""
 
 

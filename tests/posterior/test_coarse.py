@@ -81,6 +81,20 @@ def test_directions_that_are_no_pairs_are_left_to_the_search():
         np.testing.assert_allclose(found.values, whole.values, rtol=2e-2)
 
 
+def test_the_coarsest_grid_that_has_enough_values_begins(monkeypatch):
+    monkeypatch.setattr(coarse, "FEWEST", 500)
+    grid = Grid((64, 64), boundaries={"y-": "dirichlet", "y+": "dirichlet"}, comm=COMM)
+    J, m = build(grid)
+    shapes = []
+
+    def told(grid):
+        shapes.append(grid.shape)
+        return build(grid)
+
+    start = nested.directions(J.linearize(m), told, SETTINGS)
+    assert start is not None and shapes == [(32, 32)]
+
+
 def test_a_grid_that_resolves_nothing_gives_none():
     grid = Grid((16, 16), boundaries={"y-": "dirichlet", "y+": "dirichlet"}, comm=COMM)
     J, m = build(grid)
