@@ -14,6 +14,8 @@ from npde_opt.objective import Objective
 from npde_opt.posterior.laplace import Laplace
 from npde_opt.posterior.settings import PosteriorSettings
 
+TIGHTER = 1 / 3
+"""Of the tolerance: a pair near the cut that is missing there would be missing on the fine grid."""
 WIDER = 0.8
 """Of the cut: pairs just below it on the coarse grid may lie above it on the fine one."""
 RESOLVED = 0.1
@@ -50,7 +52,8 @@ def directions(
         return None
     there = _restricted(m, given, lifts)
     at = objective.linearize(there)
-    laplace = Laplace(at, replace(settings, cut=WIDER * settings.cut))
+    own = replace(settings, cut=WIDER * settings.cut, rtol=TIGHTER * settings.rtol)
+    laplace = Laplace(at, own)
     count = laplace.vectors.shape[1]
     resolved = laplace.pairs.complete and count <= RESOLVED * space.size
     size = m.getLocalSize() if resolved and count else 0

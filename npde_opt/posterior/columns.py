@@ -24,8 +24,8 @@ def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 ROWS = 4096
-"""That are multiplied at once where columns are overwritten: they fit a cache, and no memory is
-asked for that was not touched before, which costs more than the product."""
+"""That are worked on at once: they fit a cache, and no memory is asked for that was not touched
+before, which costs more than the product."""
 
 
 def mix(a: np.ndarray, b: np.ndarray) -> None:
@@ -34,6 +34,14 @@ def mix(a: np.ndarray, b: np.ndarray) -> None:
     for first in range(0, len(a), ROWS):
         part = rows[:, first : first + ROWS]
         part[...] = turned @ part
+
+
+def squares_times(a: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """sum_j a_ij^2 weights_jn, (local, n)."""
+    found = np.empty((len(a), weights.shape[1]))
+    for first in range(0, len(a), ROWS):
+        found[first : first + ROWS] = a[first : first + ROWS] ** 2 @ weights
+    return found
 
 
 def dots(space: ParameterSpace, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -25,7 +25,14 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import column, gram, mapped, times, together
+from npde_opt.posterior.columns import (
+    column,
+    gram,
+    mapped,
+    squares_times,
+    times,
+    together,
+)
 from npde_opt.posterior.diagonal import Diagonal, inverse_diagonal
 from npde_opt.posterior.eigenpairs import Pairs, leading
 from npde_opt.posterior.prior import Prior
@@ -182,15 +189,16 @@ class Laplace:
     @cached_property
     def prior_variance(self) -> np.ndarray:
         """diag P^-1; where it is estimated, of that the part beside V."""
-        own, along = self.prior_diagonal.own, (self.vectors**2).sum(axis=1)
+        own, every = self.prior_diagonal.own, np.ones((len(self.values), 1))
+        along = squares_times(self.vectors, every)[:, 0]
         return np.asarray(own + np.where(self.prior_diagonal.beside, along, 0.0))
 
     @cached_property
     def variance(self) -> np.ndarray:
         """diag C: of the prior's variance what the data leave along V, and what is beside V."""
-        own, squares = self.prior_diagonal.own, self.vectors**2
-        left = squares @ (1 / (1 + self.values))
-        taken = squares @ (self.values / (1 + self.values))
+        own, x = self.prior_diagonal.own, self.values
+        shares = np.stack([1 / (1 + x), x / (1 + x)], axis=1)
+        left, taken = squares_times(self.vectors, shares).T
         known = np.maximum(own - taken, 0.0)
         return np.asarray(np.where(self.prior_diagonal.beside, own + left, known))
 
