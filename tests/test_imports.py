@@ -40,6 +40,7 @@ FLOORS = (
         "deadline",
         "distinct",
         "draws",
+        "freed_memory",
         "lazily",
         "signals",
     ),
