@@ -40,7 +40,6 @@ FLOORS = (
         "deadline",
         "distinct",
         "draws",
-        "freed_memory",
         "lazily",
         "signals",
     ),

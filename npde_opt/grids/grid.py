@@ -17,7 +17,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import freed_memory, reductions
+from npde_opt import reductions
 from npde_opt.draws import normal_box
 from npde_opt.errors import InputError
 from npde_opt.grids.boundary import Boundary, boundaries_of
@@ -70,7 +70,6 @@ class Grid:
         comm: MPI.Intracomm = MPI.COMM_WORLD,
         like: Grid | None = None,
     ):
-        freed_memory.keep()
         self.shape = tuple(int(n) for n in shape)
         self.dim, self.comm, self.components = len(self.shape), comm, int(components)
         if not 1 <= self.dim <= 3 or min(self.shape) < 1:
