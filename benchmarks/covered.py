@@ -36,7 +36,7 @@ from npde_opt.optimizers import Settings, minimize
 from npde_opt.parameters.draws import child
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
-from npde_opt.posterior.predictions import bands
+from npde_opt.posterior.predictions import spread
 
 ENDS, WITHIN = 1.959963984540054, (0.90, 0.98)
 Found = dict[str, tuple[int, int]]
@@ -83,7 +83,7 @@ class Study:
         predicted = [d.values for d in at.data]
         # Nothing is beside as many directions as there are parameters.
         whole = len(laplace.values) == self.J.space.size
-        wide = [d.values for d in bands(laplace, 0 if whole else 16)]
+        wide = [d.values for d in spread(laplace, 0 if whole else 16).deviations]
         found["bands of data"] = _count(
             np.concatenate(
                 [(a - b).ravel() for a, b in zip(predicted, clean, strict=True)]

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from npde_opt.cases.experiment_tables import ObservationSection
-from npde_opt.cases.field_tables import Count, Index, Positive
+from npde_opt.cases.field_tables import Count, Index, Place, Positive
 from npde_opt.cases.typed import Table
 
 Few = Annotated[int, Meta(ge=0, le=1000)]
+MOST_MODES, MOST_PLACES = 100, 100
+"""Of fields in a file, and of rows of a matrix in a summary."""
 
 
 class SamplingTable(Table, kw_only=True):
@@ -161,6 +163,21 @@ class PosteriorSection(Table, kw_only=True):
     zarr: Annotated[
         bool, Meta(description="these to posterior.zarr, in place of posterior.vti")
     ] = False
+    modes: Annotated[
+        Annotated[int, Meta(ge=0, le=MOST_MODES)],
+        Meta(
+            description="directions that the data tell most of, written as fields `NAME_mode_1`, "
+            "...; a change by one is one standard deviation of the prior"
+        ),
+    ] = 4
+    places: Annotated[
+        list[Place],
+        Meta(
+            max_length=MOST_PLACES,
+            description="[[x, y], ...]: standard deviations of unknown fields in the cells there, "
+            "and correlations between them, in places.csv",
+        ),
+    ] = []
     quantities: Annotated[
         list[QuantitySection],
         Meta(max_length=1000, description="numbers of interest, one a table"),

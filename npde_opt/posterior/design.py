@@ -130,10 +130,3 @@ def _greedy(
         np.array(information[1:]),
         np.array(left),
     )
-
-
-def resolution(laplace: Laplace) -> np.ndarray:
-    """Own diagonal of 1 - C P: the part of each parameter that the data decide, 0 to 1."""
-    image = mapped(laplace.space, laplace.prior.precision, laplace.vectors)
-    weights = laplace.values / (1 + laplace.values)
-    return np.asarray((laplace.vectors * image) @ weights)

@@ -53,7 +53,7 @@ class Laplace:
         apply(r, out)          out = C r
         prior_samples(n, seed), posterior_samples(n, seed)   iterators of Vecs of parameters
         prior_variance, variance   own values of diag P^-1 and diag C, as they lie in a Vec
-        covariance(functionals)    C between functionals, given as gradients
+        covariances(functionals)   P^-1 and C between functionals, given as gradients
         values, vectors        x (k,) and own rows (local, k) of V
         prior                  P: precision, solve, noise, sample, mean
 
@@ -202,21 +202,26 @@ class Laplace:
         known = np.maximum(own - taken, 0.0)
         return np.asarray(np.where(self.prior_diagonal.beside, own + left, known))
 
-    def covariance(self, functionals: list[PETSc.Vec]) -> np.ndarray:
-        """(n, n) posterior covariance of linear functionals of the parameters.
+    def covariances(
+        self, functionals: list[PETSc.Vec]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Prior and posterior covariance, (n, n) each, of linear functionals of the parameters: a
+        solve with the prior for each.
 
         Args:
             functionals: their gradients, as unit vectors of places.
         """
-        rows = np.hstack([column(g) for g in functionals])
-        image = self.space.create_vec()
-        images = []
-        for g in functionals:
-            self.apply(g, image)
-            images.append(column(image))
-        image.destroy()
-        found = gram(self.space, rows, np.hstack(images))
-        return np.asarray((found + found.T) / 2)
+        rows = together(functionals)
+        images = mapped(self.space, self.prior.solve, rows)
+        after = self._shrunk(images, self.values / (1 + self.values))
+        found = [gram(self.space, rows, columns) for columns in (images, after)]
+        before, left = (np.asarray((c + c.T) / 2) for c in found)
+        return before, left
+
+    def covariance(self, functionals: list[PETSc.Vec]) -> np.ndarray:
+        """(n, n) posterior covariance of linear functionals of the parameters, given by their
+        gradients."""
+        return self.covariances(functionals)[1]
 
     # ---- information ---------------------------------------------------------------------------
 

@@ -1,14 +1,25 @@
-"""What a posterior says of the data: how far the prediction of each may still be off, and how much
-all of them tell of each parameter.
+"""What a posterior says of the data: how far the prediction of each may still be off, which of them
+decide, and how much all of them tell of each parameter.
 
-    bands     diag J C J^T  = sum_i (J v_i)^2 / (1 + x_i) + E (J s)^2
-    coverage  diag J^T W J  = sum_i x_i (P v_i)^2         + E g^2
+    bands             diag J C J^T    = sum_i (J v_i)^2 / (1 + x_i)           + E (J s)^2
+    data resolution   diag J C J^T W  = sum_i (J v_i) (W J v_i) / (1 + x_i)   + E (J s) (W J s)
+    model resolution  diag C D        = sum_i v_i (P v_i) x_i / (1 + x_i)
+    coverage          diag J^T W J    = sum_i x_i (P v_i)^2                   + E g^2
 
-along the leading pairs, which are known, and beside them, which is sampled: s of the prior, and g =
-J^T W^1/2 r with independent signs r, both without what they have along V.
+along the leading pairs, which are known, and beside them, which is sampled (but for the model's
+resolution, whose part beside them is below x / (1 + x) at the cut): s of the prior, and g = J^T
+W^1/2 r with independent signs r, both without what they have along V. Products of vectors are entry
+by entry.
+
+J C J^T W turns observed data into predicted ones, and C D = 1 - C P the true parameters into those
+that are found (Menke, Geophysical Data Analysis: Discrete Inverse Theory, chapter 4; the former is
+the hat matrix of statistics, its diagonal the leverages). Both have the trace sum x / (1 + x), how
+many numbers the data determine: as many of the data would do, were they independent.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,18 +32,41 @@ BANDS, SIGNS = 1 << 21, 1 << 22
 """Far from the numbers of samples: seeds of what is sampled here."""
 
 
-def bands(laplace: Laplace, samples: int = 16) -> list[DataBlock]:
-    """Standard deviations of predicted data, blocks as those of the linearization, of this group's
-    experiments. Collective."""
+@dataclass(frozen=True)
+class Spread:
+    """Of predicted data, blocks as those of the linearization, of this group's experiments.
+
+    Attributes:
+        deviations: standard deviations of what is predicted, in the data's unit.
+        resolution: diagonal of the data resolution matrix: how much of a datum's prediction is
+            decided by this datum itself, 0 to 1 where errors are independent. Its sum over all data
+            is how many numbers they determine.
+    """
+
+    deviations: list[DataBlock]
+    resolution: list[DataBlock]
+
+
+def spread(laplace: Laplace, samples: int = 16) -> Spread:
+    """Collective.
+
+    Args:
+        samples: of what lies beside the leading pairs.
+    """
     space, at = laplace.space, laplace.at.linearization
-    total = [d.like(np.zeros_like(d.values)) for d in at.data]
+    squares = [np.zeros_like(d.values) for d in at.data]
+    parts = [np.zeros_like(d.values) for d in at.data]
     change = space.create_vec()
 
     def add(share: float) -> None:
         with laplace.objective.together():
             seen = at.apply(change)
-        for sums, d in zip(total, seen, strict=True):
-            np.add(sums.values, share * d.values**2, out=sums.values)
+            for k, metric in enumerate(laplace.at.metrics):
+                own = seen[k].values
+                weighted = seen[k].like(own.copy())
+                metric.apply(weighted)
+                squares[k] += share * own**2
+                parts[k] += share * own * weighted.values
 
     for x, v in zip(laplace.values, laplace.vectors.T, strict=True):
         change.setArray(v)
@@ -43,7 +77,20 @@ def bands(laplace: Laplace, samples: int = 16) -> list[DataBlock]:
         sample.destroy()
         add(1 / samples)
     change.destroy()
-    return [d.like(np.sqrt(d.values)) for d in total]
+    blocks = list(zip(at.data, squares, parts, strict=True))
+    return Spread(
+        [d.like(np.sqrt(square)) for d, square, _ in blocks],
+        [d.like(part) for d, _, part in blocks],
+    )
+
+
+def resolution(laplace: Laplace) -> np.ndarray:
+    """Own diagonal (local,) of the model resolution matrix C D = 1 - C P, from the leading pairs:
+    the part of each parameter that the data decide, about 1 where they know it and 0 where it is
+    the prior's; its sum is `laplace.determined`. No entry has to lie between these: of priors that
+    couple neighbours the matrix is not symmetric. Collective."""
+    parts = laplace.values / (1 + laplace.values)
+    return np.asarray((laplace.vectors * laplace.dual) @ parts)
 
 
 def coverage(laplace: Laplace, metrics: list[Metric], samples: int = 16) -> np.ndarray:

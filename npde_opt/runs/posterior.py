@@ -26,11 +26,12 @@ from npde_opt.io.zarr_writer import ZarrStore
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
-from npde_opt.posterior.predictions import bands, coverage
+from npde_opt.posterior.predictions import coverage, resolution, spread
 from npde_opt.posterior.prior import check_proper
-from npde_opt.runs import chains, next_places, profiles, quantities
+from npde_opt.runs import between, chains, next_places, profiles, quantities
 from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.between import Between
 from npde_opt.runs.chains import Chains
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.next_places import Places, chosen
@@ -83,6 +84,8 @@ def names(case: Case, grid: Grid, plot: bool, kind: str) -> list[str]:
         found += [chains.FOLDER, *([chains.FIGURE] if plot else [])]
     if kind == PROFILE:
         found += [profiles.FILE, *([profiles.FIGURE] if plot else [])]
+    if case.table.posterior.places:
+        found.append(between.FILE)
     if case.table.posterior.design is not None:
         found += [next_places.FILE, *([next_places.FIGURE] if plot else [])]
     drawn = [f"{name}_coverage.png" for name in fields_of(case)]
@@ -109,6 +112,7 @@ def check(
             profiles.chosen(case, numbers)
         numbers.destroy()
         next_places.check(case, on)
+        between.check(case, on)
     m.destroy()
     objective.destroy()
 
@@ -144,7 +148,7 @@ class Posterior:
         )
         self.space = objective.space
         # In all groups, as they solve together.
-        self.shown: dict[str, Coefficient] = self._deviations()
+        self.shown: dict[str, Coefficient] = self._deviations() | self._modes()
         self.samples = self._samples()
         if not stored(self.case):
             self.shown |= {
@@ -157,6 +161,8 @@ class Posterior:
         self.sampled: Sampled | None = None
         self.told: Told | None = None
         self.places: Places | None = None
+        self.between: Between | None = None
+        self.effective: float | None = None
         self.profiles: Profiles | None = None
 
     def _start(self, settings: PosteriorSettings) -> np.ndarray | None:
@@ -175,20 +181,29 @@ class Posterior:
         self.shown |= self.told.fields()
 
     def predict(self, rows: Predicted) -> None:
-        """Standard deviations of predicted data, into their rows, and the coverage. Collective."""
+        """Standard deviations of predicted data and data resolution, into their rows, and coverage
+        and resolution of fields. Collective."""
         if not self.section.bands:
             return
         laplace, case = self.laplace, self.case
-        blocks, ensemble = bands(laplace), self.at.objective.ensemble
-        with ensemble.together():
-            own = model(self.at.objective).observed.by_experiment(blocks)
+        found, ensemble = spread(laplace), self.at.objective.ensemble
         numbers = ensemble.own(case.experiment_count)
-        rows.spread(ensemble.everything(dict(zip(numbers, own.values(), strict=True))))
+        every = []
+        for blocks in (found.deviations, found.resolution):
+            with ensemble.together():
+                own = model(self.at.objective).observed.by_experiment(blocks)
+            by_number = dict(zip(numbers, own.values(), strict=True))
+            every.append(ensemble.everything(by_number))
+        rows.spread(*every)
+        self.effective = rows.effective()
         seen, mass = self.space.create_vec(), self.space.mass()
         seen.setArray(coverage(laplace, self.at.metrics))
         seen.pointwiseDivide(seen, mass)
         for name in fields_of(case):
             self.shown[f"{name}_coverage"] = self.space.look(seen, name).copy()
+        seen.setArray(resolution(laplace))
+        for name in fields_of(case):
+            self.shown[f"{name}_resolution"] = self.space.look(seen, name).copy()
         for vec in (seen, mass):
             vec.destroy()
 
@@ -196,6 +211,11 @@ class Posterior:
         """Finds where to measure next, where the case asks. Collective."""
         if (design := self.section.design) is not None:
             self.places = chosen(self.case, self.on, self.laplace, design)
+
+    def correlate(self) -> None:
+        """Finds what is left in chosen places, and between them. Collective."""
+        if self.section.places:
+            self.between = between.between(self.case, self.on, self.laplace)
 
     def profile(self) -> None:
         """Finds intervals by profile likelihood. Collective."""
@@ -243,6 +263,12 @@ class Posterior:
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
+        if self.modes:
+            told["mode_eigenvalues"] = found.values[: self.modes].tolist()
+        if self.effective is not None:
+            told["effective_data"] = self.effective
+        if self.between is not None:
+            told |= self.between.metrics()
         if flat := found.prior.flat:
             # Of a flat prior the data take away infinitely much.
             told |= {"information": None, "information_expected": None}
@@ -279,6 +305,9 @@ class Posterior:
         if self.profiles is not None:
             curves, out = self.profiles.csv(), self.out
             attempt(profiles.FILE, lambda: out.write(profiles.FILE, curves))
+        if self.between is not None:
+            table, out = self.between.csv(), self.out
+            attempt(between.FILE, lambda: out.write(between.FILE, table))
         if self.places is not None:
             design, out = self.places.csv(), self.out
             attempt(next_places.FILE, lambda: out.write(next_places.FILE, design))
@@ -318,6 +347,23 @@ class Posterior:
                 shown[f"{name}_parameter_{kind}"] = self.space.look(change, name).copy()
             for name, slope in self._along(change).items():
                 shown[f"{name}_{kind}"] = slope
+        change.destroy()
+        return shown
+
+    @property
+    def modes(self) -> int:
+        """How many directions are written."""
+        return min(self.section.modes, len(self.laplace.values))
+
+    def _modes(self) -> dict[str, Coefficient]:
+        """The directions v, v^T P v = 1, that the data tell most of: changes of the parameters."""
+        shown: dict[str, Coefficient] = {}
+        change = self.space.create_vec()
+        for k in range(self.modes):
+            change.setArray(self.laplace.vectors[:, k])
+            for name in fields_of(self.case):
+                mode = self.space.look(change, name)
+                shown[f"{name}_mode_{k + 1}"] = mode.copy()
         change.destroy()
         return shown
 

@@ -32,6 +32,7 @@ class Predicted:
         at: coordinates (n, dim) of points and electrodes, NaN of other places.
         observed, predicted, sigma, residual: the data, in units of the case and, at last, of sigma.
         deviation: of the predictions under the posterior, None where it was not asked for.
+        resolution: the part of its own prediction that a datum decides, 0 of what is not fitted.
 
     Collective, as all its methods are.
     """
@@ -69,11 +70,23 @@ class Predicted:
         self.noise = variances[kept] / self.sigma**2
         self._kept, self._times = kept, len(sets)
         self.deviation: np.ndarray | None = None
+        self.resolution: np.ndarray | None = None
 
-    def spread(self, deviations: Sequence[np.ndarray]) -> None:
-        """Sets the standard deviations of predictions, by experiment."""
+    def spread(
+        self, deviations: Sequence[np.ndarray], resolution: Sequence[np.ndarray]
+    ) -> None:
+        """Sets, by experiment, the standard deviations of predictions, and the diagonal of the data
+        resolution matrix."""
         every = [np.concatenate(deviations)] * self._times
         self.deviation = np.concatenate(every)[self._kept]
+        parts = [np.concatenate(resolution)] * self._times
+        found = np.concatenate(parts)[self._kept]
+        self.resolution = np.where(self.fitted, found, 0.0)
+
+    def effective(self) -> float:
+        """How many numbers the data determine: the sum of their resolutions. Collective."""
+        assert self.resolution is not None
+        return float(self.sums(self.resolution, self.fitted)[:, 0].sum())
 
     @property
     def fitted(self) -> np.ndarray:
@@ -168,9 +181,10 @@ class Predicted:
         ]
         formats = ["%d"] * 3 + ["%.10g"] * (len(columns) - 4) + ["%d"]
         if self.deviation is not None:
-            names.append("predicted_deviation")
-            columns.append(self.deviation)
-            formats.append("%.10g")
+            assert self.resolution is not None
+            names += ["predicted_deviation", "resolution"]
+            columns += [self.deviation, self.resolution]
+            formats += ["%.10g"] * 2
         found = self.in_order(columns)
         if found is None:
             return ""

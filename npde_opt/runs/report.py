@@ -193,6 +193,7 @@ def what_is_open(
         attempt("quantities of interest", left.tell)
     attempt("bands of the data", lambda: left.predict(rows))
     attempt("the choice of places", left.choose)
+    attempt("correlations between places", left.correlate)
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
     if asked.kind == PROFILE:
         attempt("profiles", left.profile)

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 
 from npde_opt.aliases import Plain
 
-NUMBERS, SAMPLED, PROFILED = "numbers", "sampled", "profile_interval"
-"""Of the metrics, the last of a number's."""
+NUMBERS, SAMPLED, PLACES = "numbers", "sampled", "places"
+"""Of the metrics."""
+PROFILED = "profile_interval"
+"""Of a number."""
+SHOWN = 8
+"""Rows of a matrix of correlations that a person still reads."""
 Table = Mapping[str, Mapping[str, Plain]]
 
 
@@ -16,6 +20,7 @@ def lines(metrics: Mapping[str, Plain]) -> list[str]:
     """Of the tables that are there."""
     found = numbers(metrics[NUMBERS]) if NUMBERS in metrics else []
     found += profiled(metrics[NUMBERS]) if NUMBERS in metrics else []
+    found += places(metrics[PLACES]) if PLACES in metrics else []
     return found + (sampled(metrics[SAMPLED]) if SAMPLED in metrics else [])
 
 
@@ -44,6 +49,26 @@ def profiled(table: Table) -> list[str]:
             rows.append(f"  {name:<22} {low:>11} {high:>11}   {note}".rstrip())
     head = f"  {'95 % by profile':<22} {'low':>11} {'high':>11}"
     return [head, *rows] if rows else []
+
+
+def places(found: Mapping[str, Plain]) -> list[str]:
+    """A line a field and place, with its correlations where they are few."""
+    rows, together = found["rows"], found["correlation"]
+    few = len(rows) <= SHOWN
+    head = f"  {'place':<22} {'value':>11} {'deviation':>11}   {'parameter':<22}"
+    lines = [head + ("   correlations" if few else "")]
+    for row, line in zip(rows, together, strict=True):
+        at = ", ".join(f"{x:.4g}" for x in row["at"])
+        name = f"{row['unknown']}({at})"
+        told = f"  {name:<22} {row['value']:>11.5g} {row['value_deviation']:>11.4g}"
+        told += f"   {_change(row):<22}"
+        cells = ["     -" if c is None else f"{c:6.2f}" for c in line]
+        lines.append(told + ("   " + " ".join(cells) if few else ""))
+    return lines
+
+
+def _change(row: Mapping[str, Plain]) -> str:
+    return f"{row['prior_deviation']:.4g} -> {row['deviation']:.4g}"
 
 
 def sampled(table: Table) -> list[str]:

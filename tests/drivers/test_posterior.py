@@ -18,8 +18,17 @@ CASE = ROOT / "meshes" / "lognormal.toml"
 SMALL = ("--grid", 12, 12, "--levels", 1, "--uncertainty", "laplace")
 
 
+PLACES = """
+[posterior]
+modes = 2
+places = [[0.25, 0.5], [0.75, 0.5]]
+"""
+
+
 def test_deviations_samples_and_numbers(tmp_path):
-    run = identify(1, CASE, tmp_path / "one", *SMALL, "--plot")
+    case = tmp_path / "case.toml"
+    case.write_text(CASE.read_text() + PLACES)
+    run = identify(1, case, tmp_path / "one", *SMALL, "--plot")
     assert "warning" not in run.stdout
     found = summary(run, tmp_path / "one")
     metrics = found["metrics"]
@@ -33,6 +42,16 @@ def test_deviations_samples_and_numbers(tmp_path):
     )
     assert (after < prior).all() and (after > 0).all()
     np.testing.assert_allclose(fields["D_deviation"], D * after, rtol=1e-5)
+    assert {f"D_mode_{k}" in fields for k in (1, 2)} == {True}
+    assert "D_mode_3" not in fields and len(metrics["mode_eigenvalues"]) == 2
+    row = metrics["places"]["rows"][0]
+    held = after[3, 6]  # the cell that holds (0.25, 0.5)
+    assert row["deviation"] == pytest.approx(held, rel=1e-3)
+    assert metrics["places"]["correlation"][0][1] < 0.9
+    assert "D(0.25, 0.5)" in run.stdout
+    assert len((tmp_path / "one" / "places.csv").read_text().splitlines()) == 3
+    resolved = fields["D_resolution"].sum()
+    assert resolved == pytest.approx(metrics["determined_numbers"], rel=1e-6)
     samples = np.log([fields[f"D_sample_{k}"] / D for k in range(4)])
     assert 0.5 < np.sqrt(np.mean((samples / after) ** 2)) < 1.5
     for name in ("D.png", "D_coverage.png", "bands.png", "information.png"):
@@ -43,7 +62,11 @@ def test_deviations_samples_and_numbers(tmp_path):
     wide = np.array(
         [[float(r["predicted_deviation"]), float(r["sigma"])] for r in rows]
     )
-    assert 0 < (wide[:, 0] ** 2 / wide[:, 1] ** 2).sum() < 1.1 * 144
+    parts = wide[:, 0] ** 2 / wide[:, 1] ** 2
+    assert 0 < parts.sum() < 1.1 * 144
+    told = [float(r["resolution"]) for r in rows]
+    np.testing.assert_allclose(told, parts, rtol=1e-6)
+    assert metrics["effective_data"] == pytest.approx(parts.sum(), rel=1e-6)
     out = tmp_path / "groups"
     options = (*SMALL, "--experiment-groups", 2)
     again = summary(identify(2, CASE, out, *options), out)["metrics"]

@@ -7,7 +7,7 @@ from gaussians import dense, field, free, whole
 from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import tight
 from npde_opt.posterior import Laplace, PosteriorSettings
-from npde_opt.posterior.design import best, resolution
+from npde_opt.posterior.design import best
 
 EXACT = PosteriorSettings(cut=1e-9, rtol=1e-8, prior_rtol=1e-12)
 
@@ -59,19 +59,6 @@ def test_choices_are_those_of_dense_updates(criterion):
     chosen, left, _ = greedy(C, G, sigma, 2, criterion, np.eye(len(C)))
     assert list(whole_field.chosen) == chosen
     np.testing.assert_allclose(whole_field.left, left, rtol=5e-3)
-
-
-@pytest.mark.parallel([1, 2])
-def test_resolution_is_what_the_data_decide():
-    J, m = field("bilaplacian by length", n=5)
-    with tight():
-        at = J.linearize(m)
-        found = Laplace(at, EXACT)
-        P, Q = (dense(J.space, a) for a in (found.prior.precision, found.precision))
-        own = whole(resolution(found))[free(J.space)]
-    wanted = np.diag(np.eye(len(P)) - np.linalg.solve(Q, P))
-    np.testing.assert_allclose(own, wanted, atol=1e-4)
-    assert own.sum() == pytest.approx(found.determined, rel=1e-6)
 
 
 def test_what_cannot_be_is_told():
