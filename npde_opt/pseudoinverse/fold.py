@@ -15,7 +15,7 @@ from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.growing import Growing
-from npde_opt.pseudoinverse.rows import Rows
+from npde_opt.pseudoinverse.rows import Rows, Solver
 from npde_opt.pseudoinverse.sample import AllSampled
 from npde_opt.pseudoinverse.settings import roots_of
 from npde_opt.pseudoinverse.solution import EPS, Solution, solve
@@ -42,8 +42,9 @@ class Fold(Rows):
     def _take(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
         self._growing.take(partial(self._joined, H, T, roots))
 
-    def _gathered(self) -> np.ndarray | None:
-        return triangle.fold_ranks(self.comm, self.kept)
+    def _gathered(self) -> Solver | None:
+        R = triangle.fold_ranks(self.comm, self.kept)
+        return None if R is None else partial(self._solved, R)
 
     def _solved(
         self,
@@ -69,8 +70,9 @@ class Fold(Rows):
             raise InputError(
                 "pseudoinverse: rows to take out", "rows are sampled", "sampled=0"
             )
-        H, T = self._checked(H, T)
+        H, T = self._shaped(H, T)
         roots = roots_of(weights, len(H))
+        self._begin(H, T, roots)
         for start in range(0, len(H), len(self.kept)):
             rows = slice(start, start + len(self.kept))
             self._take_out(

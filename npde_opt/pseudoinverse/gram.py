@@ -1,5 +1,8 @@
-"""W = (H^T H + ridge)^-1 H^T T by Cholesky: what is kept is G = [1 H T]^T [1 H T], to which
-products of H alone are added, which need no copy of its rows.
+"""W = (H^T H + ridge)^-1 H^T T by Cholesky: what is kept is [1 H T]^T [1 H T] in its parts,
+
+    [ 1^T 1  1^T H  1^T T ]
+    [        H^T H  H^T T ]        H^T H: its lower triangle alone, by dsyrk, in place
+    [               T^T T ]        [1 T]^T [1 H T]: one pass over H, which also finds its NaN's
 
 A third of the work of a QR, and half of the digits: W's relative error is about the rounding of a
 number times the square of H's condition. Above LIMIT the answer is refused; where the rows come by
@@ -8,14 +11,14 @@ once more,
     W := W + (H^T H + ridge)^-1 (H^T (T - H W) - ridge W),
 
 their residual is formed from the rows themselves, which gives the digits back up to REFINED_LIMIT.
+Of an intercept, H and T are without what the column of ones explains of them.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from mpi4py import MPI
@@ -25,7 +28,7 @@ from npde_opt import reductions
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse import triangle
-from npde_opt.pseudoinverse.rows import ROWS, Rows
+from npde_opt.pseudoinverse.rows import ROWS, Rows, Solver
 from npde_opt.pseudoinverse.sample import AllSampled
 from npde_opt.pseudoinverse.solution import (
     EPS,
@@ -40,14 +43,91 @@ LIMIT, REFINED_LIMIT = 1e6, 1e7
 SINGLE_LIMIT = 1e4
 """The same where products are formed in single precision: of W, what rows of noise decide is left
 to rounding."""
-TILE = 1000
-"""Columns of a tile of H^T H, at most."""
 POWERS = 8
 """Iterations for the condition."""
 PASSES = 2
 """Over the rows, to refine."""
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass
+class Moments:
+    """[1 H T]^T [1 H T] in its parts; ones are `first` (0 or 1) columns.
+
+    Args:
+        squares: H^T H (n, n), its lower triangle, in Fortran's order; 0 above.
+        mixed: [1 T]^T H (first + k, n).
+        ends: [1 T]^T [1 T] (first + k, first + k).
+        first: 0 or 1.
+    """
+
+    squares: np.ndarray
+    mixed: np.ndarray
+    ends: np.ndarray
+    first: int
+
+    @classmethod
+    def none(cls, n: int, k: int, first: int) -> Moments:
+        """Of no rows."""
+        m = first + k
+        return cls(triangle.empty(n), np.zeros((m, n)), np.zeros((m, m)), first)
+
+    @classmethod
+    def of(cls, G: np.ndarray, n: int, first: int) -> Moments:
+        """Of G's upper triangle (first + n + k, first + n + k)."""
+        H, T = slice(first, first + n), slice(first + n, len(G))
+        squares = np.asfortranarray(np.triu(G[H, H]).T)
+        mixed = np.concatenate([G[:first, H], G[H, T].T])
+        ends = np.block([[G[:first, :first], G[:first, T]], [G[:first, T].T, G[T, T]]])
+        return cls(squares, mixed, ends, first)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """The upper triangle of G = [1 H T]^T [1 H T], 0 below."""
+        first, last = self.first, self.first + len(self.squares)
+        G = triangle.empty(len(self.ends) + len(self.squares))
+        G[:first, :first] = self.ends[:first, :first]
+        G[:first, first:last] = self.mixed[:first]
+        G[:first, last:] = self.ends[:first, first:]
+        G[first:last, first:last] = self.squares.T
+        G[first:last, last:] = self.mixed[first:].T
+        G[last:, last:] = np.triu(self.ends[first:, first:])
+        return G
+
+    @property
+    def centred(self) -> Moments:
+        """Without what the column of ones explains of H and T; the same where there is none."""
+        if not self.first:
+            return self
+        sums = self.mixed[:1] / np.sqrt(self.ends[0, 0])
+        of_T = self.ends[:1, 1:] / np.sqrt(self.ends[0, 0])
+        squares = blas.dsyrk(-1.0, sums, trans=1, beta=1.0, c=self.squares, lower=1)
+        return Moments(
+            squares,
+            self.mixed[1:] - of_T.T @ sums,
+            self.ends[1:, 1:] - of_T.T @ of_T,
+            0,
+        )
+
+    def total(self, comm: MPI.Intracomm) -> Moments | None:
+        """Those of all ranks on rank 0, None on others. Collective."""
+        if comm.size == 1:
+            return self
+        n, shapes = len(self.squares), (self.mixed.shape, self.ends.shape)
+        lower = [self.squares[j:, j] for j in range(n)]
+        own = np.concatenate([*lower, self.mixed.ravel(), self.ends.ravel()])
+        found = np.empty_like(own) if comm.rank == 0 else None
+        comm.Reduce(own, found)
+        if found is None:
+            return None
+        squares, start = triangle.empty(n), 0
+        for j in range(n):
+            squares[j:, j] = found[start : start + n - j]
+            start += n - j
+        cut = start + self.mixed.size
+        mixed, ends = found[start:cut].reshape(shapes[0]), found[cut:]
+        return Moments(squares, mixed, ends.reshape(shapes[1]), self.first)
 
 
 class Gram(Rows):
@@ -74,9 +154,6 @@ class Gram(Rows):
         # Before what is kept: it tells how numbers are multiplied.
         self.single = single
         super().__init__(features, targets, intercept, comm, block, sampled)
-        cuts = np.linspace(0, features, -(-features // TILE) + 1).astype(int)
-        self._tiles = [slice(*ends) for ends in itertools.pairwise(cuts)]
-        self._product = np.empty(min(features, TILE) ** 2, self.number)
 
     @property
     def _limit(self) -> float:
@@ -84,66 +161,61 @@ class Gram(Rows):
 
     @property
     def kept(self) -> np.ndarray:
-        """The upper triangle of G of this rank's rows, until the next are added."""
-        last = self.first + self.features
-        # Products are added whole, also on the diagonal.
-        for tile in self._tiles:
-            self._squares[tile, tile] = np.triu(self._squares[tile, tile])
-        self._G[last:, last:] = np.triu(self._G[last:, last:])
-        return self._G
+        """The upper triangle of [1 H T]^T [1 H T] of this rank's rows, a copy."""
+        return self._moments.whole
 
     @kept.setter
     def kept(self, G: np.ndarray) -> None:
-        self._G = np.asfortranarray(G)
+        self._moments = Moments.of(G, self.features, self.first)
         self._lent = False
 
-    @property
-    def _squares(self) -> np.ndarray:
-        """H^T H in G."""
-        own = slice(self.first, self.first + self.features)
-        return self._G[own, own]
+    def _begin(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
+        """Adds [1 T]^T [1 H T]. The sums of H tell whether it is finite: what is not stays so in
+        any sum, but that of finite numbers may overflow."""
+        # Column by column: BLAS then reads H once, in a fifth less time.
+        ends = np.ones((len(H), 1 + self.targets), self.number, order="F")
+        ends[:, 1:] = T
+        weighted = ends if roots is None else roots[:, None] ** 2 * ends
+        with np.errstate(invalid="ignore", over="ignore"):
+            mixed, squares = weighted.T @ H, weighted.T @ ends
+        # Nor does a row of weight 0 hide anything.
+        if (
+            roots is not None
+            or not np.isfinite([mixed[0].sum(), squares[0].sum()]).all()
+        ):
+            super()._begin(H, T, roots)
+        moments, without = self._moments, 1 - self.first
+        self._moments = replace(
+            moments,
+            mixed=moments.mixed + mixed[without:],
+            ends=moments.ends + squares[without:, without:],
+        )
 
     def _take(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
-        first, last = self.first, self.first + self.features
-        if self._lent:
-            self.kept = self._G.copy(order="F")
-        # Column by column: BLAS then reads H once, in a fifth less time.
-        ends = np.ones((len(H), first + self.targets), self.number, order="F")
-        ends[:, first:] = T
         if roots is not None:
-            column = roots[:, None].astype(self.number)
-            H, ends = column * H, np.asfortranarray(column * ends)
+            H = roots[:, None].astype(self.number) * H
         # Of features that lie row by row or column by column no copy is made.
-        if min(H.strides) != H.itemsize:
+        if not H.flags.f_contiguous:
             H = np.ascontiguousarray(H)
-        self._add_squares(H)
-        G, mixed, rest = self._G, ends.T @ H, ends.T @ ends
-        G[:first, first:last] += mixed[:first]
-        G[first:last, last:] += mixed[first:].T
-        G[:first, :first] += rest[:first, :first]
-        G[:first, last:] += rest[:first, first:]
-        G[last:, last:] += rest[first:, first:]
+        by_columns = H.flags.f_contiguous
+        A = H if by_columns else H.T
+        # What is lent to a solution stays as it is.
+        squares = self._moments.squares
+        if self._lent:
+            squares = squares.copy(order="F")
+        if self.single:
+            squares += blas.ssyrk(1.0, A, trans=by_columns, lower=1)
+        else:
+            squares = blas.dsyrk(
+                1.0, A, trans=by_columns, beta=1.0, c=squares, lower=1, overwrite_c=1
+            )
+        self._moments, self._lent = replace(self._moments, squares=squares), False
 
-    def _add_squares(self, H: np.ndarray) -> None:
-        """Tile by tile of H^T H: those beside the diagonal at the rate of general products, and no
-        sum is wider than the cache."""
-        squares = self._squares
-        for j, columns in enumerate(self._tiles):
-            for rows in self._tiles[: j + 1]:
-                size = columns.stop - columns.start, rows.stop - rows.start
-                product = self._product[: size[0] * size[1]].reshape(size)
-                np.matmul(H[:, columns].T, H[:, rows], out=product)
-                squares[rows, columns] += product.T
-
-    def _gathered(self) -> np.ndarray | None:
-        if self.comm.size == 1:
-            # Not a copy: where more rows come, they are added to one.
-            self._lent = True
-            return self.kept
-        packed = triangle.pack(self.kept)
-        found = np.empty_like(packed) if self.comm.rank == 0 else None
-        self.comm.Reduce(packed, found)
-        return None if found is None else triangle.unpack(found, self.width)
+    def _gathered(self) -> Solver | None:
+        total = self._moments.total(self.comm)
+        # Not a copy: where more rows come, they are added to one.
+        self._lent = self._lent or total is self._moments
+        return None if total is None else partial(self._solved, total)
 
     def remove(
         self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
@@ -178,69 +250,63 @@ class Gram(Rows):
 
     def _solved(
         self,
-        kept: np.ndarray,
+        moments: Moments,
         sample: AllSampled | None,
         count: int,
         tolerance: float | None,
         ridge: Numbers | str,
     ) -> Solution:
-        first, last = self.first, self.first + self.features
-        problem = self._products(kept, sample, count)
+        problem = self._products(moments, sample, count)
         if not isinstance(ridge, str) and np.ndim(ridge) == 0:
-            R = self._triangle(kept, float(ridge))
-            X = cho_solve((R, False), kept[:last, last:], check_finite=False)
-            condition = _condition(R[first:, first:])
+            L = self._triangle(problem.squares, float(ridge))
+            W = cho_solve((L, True), problem.C, check_finite=False)
             weights = np.full(self.targets, float(ridge))
-            found = answer(problem, X[first:], self.features, 0.0, condition, weights)
+            found = answer(problem, W, self.features, 0.0, _condition(L), weights)
         else:
             found = with_ridge(problem, 0.0, ridge)
             s, least = problem.singular_values, float(found.ridge.min())
             squares = (s[0] ** 2 + least) / max(s[-1] ** 2 + least, EPS**2 * s[0] ** 2)
             found = replace(found, condition=float(np.sqrt(squares)))
-        if not first:
+        if not self.first:
             return found
-        return replace(
-            found,
-            intercept=(kept[0, last:] - kept[0, first:last] @ found.W) / kept[0, 0],
-        )
+        missing = moments.ends[0, 1:] - moments.mixed[0] @ found.W
+        return replace(found, intercept=missing / moments.ends[0, 0])
 
-    def _triangle(self, kept: np.ndarray, ridge: float) -> np.ndarray:
-        """R with R^T R = [1 H]^T [1 H] + ridge, which does not act on the ones."""
-        last = self.first + self.features
-        A = np.array(kept[:last, :last], order="F")
-        A[np.arange(self.first, last), np.arange(self.first, last)] += ridge
-        # What is below the diagonal is 0 already.
-        R, info = lapack.dpotrf(A, lower=0, clean=0, overwrite_a=1)
+    def _triangle(self, squares: np.ndarray, ridge: float) -> np.ndarray:
+        """L with L L^T = squares + ridge, of which the lower triangles are there."""
+        A = squares.copy(order="F")
+        np.fill_diagonal(A, np.diag(A) + ridge)
+        L, info = lapack.dpotrf(A, lower=1, clean=0, overwrite_a=1)
         if info:
             raise _refusal(np.inf, self._limit)
-        triangle_of_H: np.ndarray = R
+        triangle_of_H: np.ndarray = L
         return triangle_of_H
 
     def _products(
-        self, kept: np.ndarray, sample: AllSampled | None, count: int
+        self, moments: Moments, sample: AllSampled | None, count: int
     ) -> Products:
         """Those of H and T, without what the column of ones explains of them."""
-        first, last = self.first, self.first + self.features
-        ones = kept[:first, first:] / np.sqrt(np.diag(kept)[:first, None])
-        # Without an intercept no copies are made.
-        rest = np.triu(kept[first:, first:] - ones.T @ ones) if first else kept
-        n = last - first
+        rest, first, last = moments.centred, self.first, self.first + self.features
         centred = None
         if sample is not None:
-            R = np.concatenate([np.sqrt(kept[:first, :first]), ones], axis=1)
+            root = np.sqrt(moments.ends[:first, :first])
+            of_T = moments.ends[:first, first:]
+            sums = np.concatenate([moments.mixed[:first], of_T], axis=1)
+            R = np.concatenate([root, sums / root[:, :1]], axis=1)
             centred = sample.centred(R, first, last)
-        squares = np.diag(rest)[n:]
-        return Products(rest[:n, :n], rest[:n, n:], squares, count, first, centred)
+        return Products(
+            rest.squares.T, rest.mixed.T, np.diag(rest.ends), count, first, centred
+        )
 
     def _refined(self, found: Solution, again: Callable[[], Blocks]) -> Solution:
         """By passes over the rows. Collective."""
-        kept = self._gathered()
+        moments = self._moments.total(self.comm)
         for _ in range(PASSES):
             change: np.ndarray | None = None
             gradient = self._gradient(found, again())
             with collective(self.comm):
-                if kept is not None:
-                    change = self._change(kept, gradient, found.ridge)
+                if moments is not None:
+                    change = self._change(moments, gradient, found.ridge)
             change = self.comm.bcast(change)
             assert change is not None
             found = replace(
@@ -264,27 +330,30 @@ class Gram(Rows):
         return total
 
     def _change(
-        self, kept: np.ndarray, gradient: np.ndarray, ridge: np.ndarray
+        self, moments: Moments, gradient: np.ndarray, ridge: np.ndarray
     ) -> np.ndarray:
-        change = np.empty_like(gradient)
+        """(1 + n, k): the row of the intercept is eliminated first."""
+        first, squares = self.first, moments.centred.squares
+        count = moments.ends[0, 0]
+        means = moments.mixed[:first] / count
+        right = gradient[first:] - means.T @ gradient[:first]
+        change = np.empty_like(right)
         for weight in np.unique(ridge):
-            R = self._triangle(kept, float(weight))
+            L = self._triangle(squares, float(weight))
             same = ridge == weight
-            change[:, same] = cho_solve(
-                (R, False), gradient[:, same], check_finite=False
-            )
-        return change
+            change[:, same] = cho_solve((L, True), right[:, same], check_finite=False)
+        constant = gradient[:first] / count - means @ change
+        return np.concatenate([constant, change])
 
 
-def _condition(R: np.ndarray) -> float:
-    """Of a triangle of full rank, by power iterations: some per cent below the true one."""
-    R = np.asfortranarray(R)
-    start = np.random.default_rng(0).standard_normal(len(R))
+def _condition(L: np.ndarray) -> float:
+    """Of a lower triangle of full rank, by power iterations: some per cent below the true one."""
+    start = np.random.default_rng(0).standard_normal(len(L))
     large, small = start, start
     for _ in range(POWERS):
         large, small = large / np.linalg.norm(large), small / np.linalg.norm(small)
-        large = blas.dtrmv(R, blas.dtrmv(R, large), trans=1)
-        small = blas.dtrsv(R, blas.dtrsv(R, small, trans=1))
+        large = blas.dtrmv(L, blas.dtrmv(L, large, lower=1, trans=1), lower=1)
+        small = blas.dtrsv(L, blas.dtrsv(L, small, lower=1), lower=1, trans=1)
     return float(np.sqrt(np.linalg.norm(large) * np.linalg.norm(small)))
 
 
@@ -302,27 +371,30 @@ class Products(Reduced):
     |T|^2."""
 
     @property
+    def squares(self) -> np.ndarray:
+        """The lower triangle of H^T H, in Fortran's order."""
+        return self.R.T
+
+    @property
     def unexplained(self) -> np.ndarray:
         turned, _, _ = self.factors
         found: np.ndarray = np.maximum(self.rest - (turned**2).sum(axis=0), 0)
         return found
 
     def missed(self, W: np.ndarray) -> np.ndarray:
-        # Of H^T H only the upper triangle is there, of which BLAS would make a copy.
-        squares = self.R @ W + self.R.T @ W - np.diag(self.R)[:, None] * W
-        both = squares - 2 * self.C
+        both = blas.dsymm(1.0, self.squares, W, lower=1) - 2 * self.C
         found: np.ndarray = np.maximum(self.rest + (W * both).sum(axis=0), 0)
         return found
 
     @cached_property
     def singular_values(self) -> np.ndarray:
-        squares = eigvalsh(self.R, lower=False)[::-1]
+        squares = eigvalsh(self.squares)[::-1]
         values: np.ndarray = np.sqrt(np.maximum(squares, 0))
         return values
 
     @cached_property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        squares, V = eigh(self.R, lower=False)
+        squares, V = eigh(self.squares)
         # What is below rounding is none: it would be divided by.
         s = np.sqrt(np.maximum(squares[::-1], EPS * squares[-1]))
         V = V[:, ::-1]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -46,6 +46,13 @@ class Resumable(Protocol):
     """Blocks that can be had from any number on."""
 
     def after(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+
+
+Solver = Callable[
+    [AllSampled | None, int, float | None, Numbers | str],
+    Solution,
+]
+"""The solution, of the sampled rows, the number of all rows, the tolerance and the ridge."""
 
 
 class Rows(ABC):
@@ -112,19 +119,8 @@ class Rows(ABC):
         """Takes rows in, each times the root of its weight."""
 
     @abstractmethod
-    def _gathered(self) -> np.ndarray | None:
-        """What all ranks keep, as one, on rank 0. Collective."""
-
-    @abstractmethod
-    def _solved(
-        self,
-        kept: np.ndarray,
-        sample: AllSampled | None,
-        count: int,
-        tolerance: float | None,
-        ridge: Numbers | str,
-    ) -> Solution:
-        """The solution from what all ranks keep."""
+    def _gathered(self) -> Solver | None:
+        """Solves with what all ranks keep, as one; on rank 0, None on others. Collective."""
 
     def add(
         self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
@@ -138,8 +134,9 @@ class Rows(ABC):
         Raises:
             InputError: for other shapes, numbers that are not finite, and weights below 0.
         """
-        H, T = self._checked(H, T)
+        H, T = self._shaped(H, T)
         roots = roots_of(weights, len(H))
+        self._begin(H, T, roots)
         for start in range(0, len(H), self.block):
             rows = slice(start, start + self.block)
             some = None if roots is None else roots[rows]
@@ -198,7 +195,7 @@ class Rows(ABC):
             out *= roots[:, None]
         return out
 
-    def _checked(self, H: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _shaped(self, H: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         H, T = np.asarray(H, self.number), np.asarray(T, self.number)
         if T.ndim == 1:
             T = T[:, None]
@@ -208,6 +205,11 @@ class Rows(ABC):
                 raise InputError(
                     f"pseudoinverse: {name}", f"shape {array.shape}", wanted
                 )
+        return H, T
+
+    def _begin(self, H: np.ndarray, T: np.ndarray, roots: np.ndarray | None) -> None:
+        """Before any of these rows is taken in: all must be finite."""
+        for name, array in (("H", H), ("T", T)):
             # Of what is finite the sum may overflow, but it is never finite with what is not.
             if np.isfinite(array.sum()):
                 continue
@@ -216,7 +218,6 @@ class Rows(ABC):
                 row = self.count + int(np.argmax(wrong))
                 told = f"{int(wrong.sum())} rows that are not finite, the first is row {row}"
                 raise InputError(f"pseudoinverse: {name}", told, "finite numbers")
-        return H, T
 
     def solve(
         self, tolerance: float | None = None, ridge: Numbers | str = 0.0
@@ -244,10 +245,10 @@ class Rows(ABC):
                 raise InputError(f"pseudoinverse: ridge {ridge!r}", "no rows", wanted)
             sample = self.sample.of_all(self.comm)
         found: Solution | None = None
-        kept = self._gathered()
+        solver = self._gathered()
         with collective(self.comm):
-            if kept is not None:
-                found = self._solved(kept, sample, count, tolerance, ridge)
+            if solver is not None:
+                found = solver(sample, count, tolerance, ridge)
         sent = replace(found, problem=None) if found is not None else None
         told = self.comm.bcast(sent)
         return found if found is not None else told

@@ -6,7 +6,7 @@ from least_squares import folded, with_condition
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse import Fold, Gram, gram
+from npde_opt.pseudoinverse import Fold, Gram
 
 
 def products(*arguments, **settings):
@@ -36,8 +36,7 @@ def test_answers_are_those_of_a_qr(ridge):
 
 @pytest.mark.parametrize("order", ["rows", "columns", "every second", "the same"])
 @pytest.mark.parametrize("single", [False, True])
-def test_products_are_formed_tile_by_tile(monkeypatch, order, single):
-    monkeypatch.setattr(gram, "TILE", 4)
+def test_products_are_those_of_rows_in_any_order_in_memory(order, single):
     whole = np.random.default_rng(6).standard_normal((20, 22))
     H = {
         "rows": np.ascontiguousarray(whole[:, :11]),
@@ -115,6 +114,24 @@ def test_single_precision_is_near_with_a_ridge_and_refused_sooner():
         products(
             with_condition(rng, 200, 30, 1e5), np.ones((200, 1)), single=True
         ).solve(0.0, 1e-9)
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["H", "T", "H, of weight 0"])
+def test_rows_that_are_not_finite_leave_what_is_kept_alone(order, single, wrong, name):
+    """Also where their targets are 0, which hides nothing, and late in the block."""
+    rng = np.random.default_rng(7)
+    H, T = rng.standard_normal((9, 3)), np.zeros((9, 1))
+    fit = products(H, T, block=2, single=single)
+    before = fit.kept
+    (T if name == "T" else H)[8, -1] = wrong
+    weights = np.arange(8.0, -1.0, -1.0) if "weight" in name else None
+    with pytest.raises(InputError, match=f"{name[0]}: got 1 rows.*row 17"):
+        fit.add(np.asarray(H, order=order), T, weights)
+    np.testing.assert_array_equal(fit.kept, before)
+    assert fit.count == 9
 
 
 def test_rows_that_are_taken_out_leave_the_others():
