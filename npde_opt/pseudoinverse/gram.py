@@ -43,6 +43,8 @@ LIMIT, REFINED_LIMIT = 1e6, 1e7
 SINGLE_LIMIT = 1e4
 """The same where products are formed in single precision: of W, what rows of noise decide is left
 to rounding."""
+PIECE = 64
+"""Columns of H^T H that are summed over ranks at once: they stay in the cache."""
 POWERS = 8
 """Iterations for the condition."""
 PASSES = 2
@@ -114,20 +116,21 @@ class Moments:
         """Those of all ranks on rank 0, None on others. Collective."""
         if comm.size == 1:
             return self
-        n, shapes = len(self.squares), (self.mixed.shape, self.ends.shape)
-        lower = [self.squares[j:, j] for j in range(n)]
-        own = np.concatenate([*lower, self.mixed.ravel(), self.ends.ravel()])
-        found = np.empty_like(own) if comm.rank == 0 else None
-        comm.Reduce(own, found)
-        if found is None:
-            return None
-        squares, start = triangle.empty(n), 0
-        for j in range(n):
-            squares[j:, j] = found[start : start + n - j]
-            start += n - j
-        cut = start + self.mixed.size
-        mixed, ends = found[start:cut].reshape(shapes[0]), found[cut:]
-        return Moments(squares, mixed, ends.reshape(shapes[1]), self.first)
+        n = len(self.squares)
+        squares = triangle.empty(n) if comm.rank == 0 else None
+        for j in range(0, n, PIECE):
+            part = _summed(comm, self.squares[j:, j : j + PIECE].T)
+            if squares is not None:
+                squares[j:, j : j + PIECE] = part.T
+        mixed, ends = _summed(comm, self.mixed), _summed(comm, self.ends)
+        return None if squares is None else Moments(squares, mixed, ends, self.first)
+
+
+def _summed(comm: MPI.Intracomm, own: np.ndarray) -> np.ndarray:
+    """On rank 0; anything on others. Collective."""
+    found = np.empty(own.shape, own.dtype)
+    comm.Reduce(np.ascontiguousarray(own), found)
+    return found
 
 
 class Gram(Rows):
