@@ -52,10 +52,17 @@ def directions(
         return None
     there = _restricted(m, given, lifts)
     at = objective.linearize(there)
-    own = replace(settings, cut=WIDER * settings.cut, rtol=TIGHTER * settings.rtol)
+    # More directions than the grid resolves would be thrown away.
+    resolvable = int(RESOLVED * space.size)
+    own = replace(
+        settings,
+        cut=WIDER * settings.cut,
+        rtol=TIGHTER * settings.rtol,
+        most=min(settings.most, resolvable + 1),
+    )
     laplace = Laplace(at, own)
     count = laplace.vectors.shape[1]
-    resolved = laplace.pairs.complete and count <= RESOLVED * space.size
+    resolved = laplace.pairs.complete and count <= resolvable
     size = m.getLocalSize() if resolved and count else 0
     columns = np.empty((size, count), order="F")
     vec = space.create_vec()

@@ -13,6 +13,11 @@ Of eigenvalues that lie together such a space sees as many as its random columns
 only where P^-1 D of a fresh random block, which holds all that D sees, brings no pair that is
 wanted.
 
+A product with a mixture of directions carries an error of the size of the largest eigenvalue among
+them, which may be more than residuals of small ones are allowed to be: these then stay where they
+are, however many directions are added. Pairs whose residuals no longer fall are multiplied with D
+again, each by itself; where that does not help the search ends.
+
 Randomized methods with two passes are the first two blocks (Halko, Martinsson, Tropp 2011; Musco,
 Musco 2015).
 """
@@ -27,7 +32,7 @@ from petsc4py import PETSc
 from npde_opt.linear.accuracy import solved_to
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import Action, column, dots, gram, mapped, times
+from npde_opt.posterior.columns import Action, column, dots, gram, mapped, mix, times
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
 
@@ -39,6 +44,11 @@ ROUGH, ROUGHER = 1e-3, 0.1
 """Relative tolerance of the solves for residuals, and where only their norm is asked for."""
 SEEN, SHARE = 1e-4, 1e-3
 """Relative tolerance of the solves in products with D: this, or a share of that of eigenvalues."""
+FALLEN, IDLE, AGAIN = 0.9, 3, 2
+"""Share of what it was, to which a residual falls or it stands still; looks without such a fall
+before pairs are multiplied again, and how often that is tried."""
+TIGHT = 1e-7
+"""Relative tolerance of solves in products that are made again."""
 ORIENTATION = 0
 """Seed of the vector that decides on signs."""
 
@@ -52,7 +62,8 @@ class Pairs:
         below: eigenvalues below the cut that came with them, not converged.
         products: with D.
         complete: whether all pairs above the cut are there and converged, as far as a random block
-            shows; False where settings.most ended the search.
+            shows; False where settings.most ended the search, or it was stuck.
+        stuck: whether residuals stood still above the tolerance: products with D are too rough.
         duals: P V, own rows (local, k), where it is known.
     """
 
@@ -62,6 +73,7 @@ class Pairs:
     products: int
     complete: bool
     duals: np.ndarray | None = None
+    stuck: bool = False
 
 
 def leading(
@@ -97,6 +109,8 @@ def leading(
         if whole:
             break
         columns = search.next_block()
+        if search.stuck:
+            break
         # A space that sees nothing below the cut may not have seen all above it.
         ended = not columns.shape[1] and not search.wanted.all()
         if ended or not added:
@@ -140,6 +154,7 @@ class Search:
         values, vectors: of T, largest modulus first.
         settled: so many leading pairs are converged.
         products: with D.
+        stuck: whether residuals stand still, of products made again, too.
     """
 
     def __init__(self, prior: Prior, data: Action, settings: PosteriorSettings):
@@ -150,6 +165,9 @@ class Search:
         self.T = self.vectors = np.empty((0, 0))
         self.values = np.empty(0)
         self.settled = self.products = 0
+        self.stuck = False
+        self._idle = self._again = 0
+        self._before = 0, 0, np.inf
 
     @property
     def count(self) -> int:
@@ -179,13 +197,7 @@ class Search:
         ):
             kept.add(added)
         self.T = _bordered(self.T, gram(self.space, self._directions.all, images))
-        before = self.values[: self.settled]
-        values, vectors = np.linalg.eigh(self.T)
-        order = np.argsort(-np.abs(values), kind="stable")
-        self.values, self.vectors = values[order], vectors[:, order]
-        moved = np.abs(self.values[: self.settled] - before) > self._room(before)
-        if moved.any():
-            self.settled = int(np.argmax(moved))
+        self._diagonalize()
         return int(new.shape[1])
 
     def _room(self, values: np.ndarray) -> np.ndarray:
@@ -227,20 +239,72 @@ class Search:
     def next_block(self) -> np.ndarray:
         """P^-1 of residuals (local, any) of the first wanted pairs that are not converged, none
         where all are; counts those that are."""
+        which, duals, worst = self._unsettled()
+        if self._stands_still(worst):
+            self._multiply_again(which)
+            _, duals, _ = self._unsettled()
+        return mapped(self.space, self._solve, duals)
+
+    def _unsettled(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Numbers of these pairs, their residuals (local, any), and the largest norm of one over
+        what it may be; counts those that are converged."""
         found, count = list[np.ndarray](), int(self.wanted.sum())
         number, prefix, missing = self.settled, True, self.settings.block
+        which, worst = list[int](), 0.0
         while number < count and missing > 0:
             some = np.arange(number, min(number + missing, count))
             duals, norms = self._residuals(some)
-            left = norms > self._room(self.values[some])
+            shares = norms / self._room(self.values[some])
+            left = shares > 1
+            worst = max(worst, float(shares.max()))
             if prefix:
                 self.settled += int(np.argmax(left)) if left.any() else len(some)
             prefix = prefix and not left.any()
             found.append(duals[:, left])
+            which += some[left].tolist()
             missing, number = missing - int(left.sum()), number + len(some)
         none = np.empty((self.space.local_size, 0))
         duals = np.asfortranarray(np.hstack(found)) if found else none
-        return mapped(self.space, self._solve, duals)
+        return np.array(which, int), duals, worst
+
+    def _stands_still(self, worst: float) -> bool:
+        """Whether pairs that are left shall be multiplied again, as nothing changed in some looks;
+        sets `stuck` where that was tried."""
+        settled, wanted, was = self._before
+        if self.settled > settled:
+            self._again = 0
+        now = self.settled, int(self.wanted.sum())
+        same = now == (settled, wanted) and worst > FALLEN * was
+        self._idle = self._idle + 1 if same and worst > 1 else 0
+        self._before = *now, worst
+        if self._idle < IDLE:
+            return False
+        self._idle, self._again = 0, self._again + 1
+        self.stuck = self._again > AGAIN
+        return not self.stuck
+
+    def _multiply_again(self, which: np.ndarray) -> None:
+        """Makes the pairs the directions, and the images of these ones their own."""
+        for kept in (self._directions, self._duals, self._images):
+            mix(kept.all, self.vectors)
+        with solved_to(TIGHT):
+            images = mapped(self.space, self.data, self._directions.all[:, which])
+        self.products += len(which)
+        self._images.all[:, which] = images
+        T = gram(self.space, self._directions.all, self._images.all)
+        # Of two products that should be the same that of the smaller pair has the smaller error.
+        self.T = np.triu(T) + np.triu(T, 1).T
+        self._diagonalize()
+
+    def _diagonalize(self) -> None:
+        """The pairs of T; those that move more than they may are not settled."""
+        before = self.values[: self.settled]
+        values, vectors = np.linalg.eigh(self.T)
+        order = np.argsort(-np.abs(values), kind="stable")
+        self.values, self.vectors = values[order], vectors[:, order]
+        moved = np.abs(self.values[: self.settled] - before) > self._room(before)
+        if moved.any():
+            self.settled = int(np.argmax(moved))
 
     def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """D v - x P v of some pairs, and the norms of P^-1 of these in P."""
@@ -262,7 +326,14 @@ class Search:
         vectors = times(self._directions.all, self.vectors[:, wanted])
         vectors *= orientation(self.space, vectors)
         below = self.values[~wanted]
-        return Pairs(self.values[wanted], vectors, below, self.products, complete)
+        return Pairs(
+            self.values[wanted],
+            vectors,
+            below,
+            self.products,
+            complete,
+            stuck=self.stuck,
+        )
 
 
 def orientation(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:

@@ -117,6 +117,20 @@ def check(
     objective.destroy()
 
 
+def _why_incomplete(found: Laplace) -> str:
+    """Why some pairs above the cut may be missing, and what that means."""
+    if found.pairs.stuck:
+        return (
+            "residuals of pairs stood still above posterior.tolerance, as products with the data's "
+            "Hessian are too rough for it (-state_ksp_rtol, or a larger tolerance): small "
+            "eigenvalues and what follows from them are less exact"
+        )
+    return (
+        f"the search ended at {found.settings.most} directions (posterior.most), and data tell "
+        "more: information and numbers are lower bounds, deviations upper ones"
+    )
+
+
 @dataclass
 class Posterior:
     """
@@ -274,11 +288,7 @@ class Posterior:
             told |= {"information": None, "information_expected": None}
             told["flat_priors"] = list(flat)
         if not found.pairs.complete:
-            told["posterior_note"] = (
-                f"the search ended at {found.settings.most} directions (posterior.most), and data "
-                "tell more: "
-                "information and numbers are lower bounds, deviations upper ones"
-            )
+            told["posterior_note"] = _why_incomplete(found)
         return told | self._of_numbers()
 
     def _of_numbers(self) -> Record:
