@@ -14,7 +14,7 @@ cross-validation and leave-one-out, at no pass over the columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,7 +26,7 @@ from npde_opt import reductions
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse import triangle
-from npde_opt.pseudoinverse.settings import check_settings
+from npde_opt.pseudoinverse.settings import agree_on, matrix
 from npde_opt.pseudoinverse.solution import EPS, Reduced, weights
 
 Columns = Callable[[], Iterable[np.ndarray]]
@@ -73,9 +73,16 @@ def dual(
         InputError: for other shapes, numbers that are not finite, a tolerance or ridge that is
             none; on all ranks.
     """
+
+    def blocks() -> Iterator[np.ndarray]:
+        for block in columns():
+            yield matrix("columns", block, np.float64)
+
     with collective(comm):
-        R = _folded(columns, T)
-        check_settings(tolerance, ridge, T.shape[1])
+        T = matrix("T", T, np.float64)
+        R = _folded(blocks, T)
+    agree_on(comm, T.shape, T.shape[1], tolerance, ridge)
+    reductions.same(comm, float(T.sum()), "pseudoinverse: the sum of T")
     V, s = _turned(comm, R)
     m = len(T)
     rows = _Rows(V, T, np.zeros(T.shape[1]), m, s=s)
@@ -91,10 +98,10 @@ def dual(
 
     a = solved(T)
     predicted = np.zeros(T.shape)
-    for block in columns():
+    for block in blocks():
         predicted += block @ (block.T @ a)
     a += solved(T - reductions.total(comm, predicted) - own * a)
-    parts = [block.T @ a for block in columns()]
+    parts = [block.T @ a for block in blocks()]
     W = np.concatenate(parts) if parts else np.empty((0, T.shape[1]))
     return Wide(W, own, int((s > cut).sum()), cut, s)
 

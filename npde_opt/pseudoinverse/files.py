@@ -23,6 +23,7 @@ from npde_opt import reductions
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse.rows import ROWS, Rows
+from npde_opt.pseudoinverse.settings import size
 
 Pair = tuple[FilePath, FilePath]
 LOCAL_HEADER, NAME_AND_EXTRA = 30, slice(26, 30)
@@ -56,8 +57,7 @@ class StoredRows:
     ):
         self.block, self.comm = block, comm
         with collective(comm):
-            if block < 1:
-                raise InputError("pseudoinverse: block", block, "a positive integer")
+            size("block", block)
             self.files = [_opened(file, names) for file in files]
             self.features, self.targets = _columns(self.files)
             self.count = sum(H.rows for H, _ in self.files)

@@ -12,16 +12,12 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, lstsq
 
 from npde_opt.aliases import Numbers
-from npde_opt.errors import InputError
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.growing import Growing
-from npde_opt.pseudoinverse.rows import Rows, Solver
+from npde_opt.pseudoinverse.rows import GONE, Rows, Solver, never_added
 from npde_opt.pseudoinverse.sample import AllSampled
 from npde_opt.pseudoinverse.settings import roots_of
 from npde_opt.pseudoinverse.solution import EPS, Solution, solve
-
-GONE = 1e-8
-"""The share of a row that may lie outside what was folded where it is taken out."""
 
 
 class Fold(Rows):
@@ -66,10 +62,7 @@ class Fold(Rows):
             InputError: as `add`, for rows that cannot be among those that were added, and where
                 rows are sampled.
         """
-        if self.sample.size:
-            raise InputError(
-                "pseudoinverse: rows to take out", "rows are sampled", "sampled=0"
-            )
+        self._refuse_sampled()
         H, T = self._shaped(H, T)
         roots = roots_of(weights, len(H))
         self._begin(H, T, roots)
@@ -90,11 +83,7 @@ class Fold(Rows):
         outside = np.sqrt(((R.T @ Y - X.T) ** 2).sum(axis=0)) > GONE * sizes
         left = None if outside.any() else _root(np.eye(len(R)) - Y @ Y.T)
         if left is None:
-            raise InputError(
-                "pseudoinverse: rows to take out",
-                f"{len(X)} rows",
-                "rows that were added here",
-            )
+            raise never_added(len(X))
         rows = np.asfortranarray(left @ R * units)
         self.kept = triangle.fold(triangle.empty(len(R)), rows)
 

@@ -28,7 +28,7 @@ from npde_opt import reductions
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse import triangle
-from npde_opt.pseudoinverse.rows import ROWS, Rows, Solver
+from npde_opt.pseudoinverse.rows import GONE, ROWS, Rows, Solver, never_added, no_weight
 from npde_opt.pseudoinverse.sample import AllSampled
 from npde_opt.pseudoinverse.solution import (
     EPS,
@@ -45,6 +45,8 @@ SINGLE_LIMIT = 1e4
 to rounding."""
 PIECE = 64
 """Columns of H^T H that are summed over ranks at once: they stay in the cache."""
+SINGLE_GONE = 1e-4
+"""The share of a column, as `GONE`, of products in single precision."""
 POWERS = 8
 """Iterations for the condition."""
 PASSES = 2
@@ -223,12 +225,22 @@ class Gram(Rows):
     def remove(
         self, H: np.ndarray, T: np.ndarray, weights: np.ndarray | None = None
     ) -> None:
-        """Takes rows out that were added here; not collective."""
-        whole, self.kept = self.kept, triangle.empty(self.width)
-        blocks = self.blocks
-        self.add(H, T, weights)
-        self.kept = whole - self.kept
-        self.count, self.blocks = self.count - 2 * len(H), blocks
+        """Takes rows out that were added here; not collective.
+
+        Raises:
+            InputError: as `add`, where rows are sampled, and for rows that cannot be among those
+                that were added: more of them, or larger ones. Others are not noticed.
+        """
+        self._refuse_sampled()
+        gone = Gram(self.features, self.targets, bool(self.first), single=self.single)
+        gone.add(H, T, weights)
+        whole = self.kept
+        left = whole - gone.kept
+        share = SINGLE_GONE if self.single else GONE
+        larger = (np.diag(left) < -share * np.diag(whole)).any()
+        if gone.count > self.count or larger:
+            raise never_added(gone.count)
+        self.kept, self.count = left, self.count - gone.count
 
     def solve(
         self,
@@ -259,6 +271,8 @@ class Gram(Rows):
         tolerance: float | None,
         ridge: Numbers | str,
     ) -> Solution:
+        if self.first and not moments.ends[0, 0]:
+            raise no_weight()
         problem = self._products(moments, sample, count)
         if not isinstance(ridge, str) and np.ndim(ridge) == 0:
             L = self._triangle(problem.squares, float(ridge))
@@ -295,7 +309,7 @@ class Gram(Rows):
             root = np.sqrt(moments.ends[:first, :first])
             of_T = moments.ends[:first, first:]
             sums = np.concatenate([moments.mixed[:first], of_T], axis=1)
-            R = np.concatenate([root, sums / root[:, :1]], axis=1)
+            R = np.concatenate([root, sums / root.sum(axis=1, keepdims=True)], axis=1)
             centred = sample.centred(R, first, last)
         return Products(
             rest.squares.T, rest.mixed.T, np.diag(rest.ends), count, first, centred
@@ -352,11 +366,15 @@ class Gram(Rows):
 def _condition(L: np.ndarray) -> float:
     """Of a lower triangle of full rank, by power iterations: some per cent below the true one."""
     start = np.random.default_rng(0).standard_normal(len(L))
+    # Of numbers near 1 no square overflows.
+    unit = float(np.diag(L).max())
     large, small = start, start
     for _ in range(POWERS):
         large, small = large / np.linalg.norm(large), small / np.linalg.norm(small)
-        large = blas.dtrmv(L, blas.dtrmv(L, large, lower=1, trans=1), lower=1)
-        small = blas.dtrsv(L, blas.dtrsv(L, small, lower=1), lower=1, trans=1)
+        large = blas.dtrmv(L, large, lower=1, trans=1) / unit
+        large = blas.dtrmv(L, large, lower=1) / unit
+        small = blas.dtrsv(L, unit * small, lower=1)
+        small = blas.dtrsv(L, unit * small, lower=1, trans=1)
     return float(np.sqrt(np.linalg.norm(large) * np.linalg.norm(small)))
 
 

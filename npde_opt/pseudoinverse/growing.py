@@ -106,5 +106,6 @@ def _solve(steps: list[_Step], Y: np.ndarray) -> None:
 
 def _independent(R: np.ndarray) -> bool:
     """Whether no column is, but for rounding, one of those before it."""
-    sizes = np.sqrt((np.triu(R) ** 2).sum(axis=0))
+    # BLAS's length of a column overflows only where that itself does.
+    sizes = np.array([blas.dnrm2(R[: j + 1, j]) for j in range(len(R))])
     return bool((abs(np.diag(R)) > len(R) * EPS * sizes).all())

@@ -18,8 +18,10 @@ import numpy as np
 from petsc4py import PETSc
 from scipy.linalg import cho_solve
 
+from npde_opt import reductions
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.pseudoinverse import triangle
+from npde_opt.pseudoinverse.settings import matrix
 from npde_opt.pseudoinverse.subset import subset_triangle
 
 PREFIX = "lsq_"
@@ -121,7 +123,11 @@ def iterate(
     """
     rows, comm = H.getLocalSize()[0], H.getComm().tompi4py()
     with collective(comm):
+        T = matrix("T", T, np.float64)
         _check(T, rows, ridge)
+        if comm.rank == 0 and R is not None:
+            _check_triangle(R, H.getSize()[1])
+    reductions.same(comm, (T.shape[1], ridge), "pseudoinverse: targets and ridge")
     if precondition_rows:
         if comm.bcast(R is not None):
             told = f"{precondition_rows} beside an R"
@@ -149,11 +155,19 @@ def iterate(
 
 
 def _check(T: np.ndarray, rows: int, ridge: float) -> None:
-    if T.ndim != 2 or len(T) != rows or not np.isfinite(T).all():
-        wanted = f"{rows} rows (own rows of H) of finite numbers"
+    if T.ndim != 2 or len(T) != rows or not T.shape[1] or not np.isfinite(T).all():
+        wanted = f"{rows} rows (own rows of H) of finite numbers, one a target"
         raise InputError("pseudoinverse: T", f"shape {T.shape}", wanted)
-    if not 0 <= ridge < np.inf:
+    weight = matrix("ridge", ridge, np.float64)
+    if weight.shape or not 0 <= weight < np.inf:
         raise InputError("pseudoinverse: ridge", ridge, "a number >= 0")
+
+
+def _check_triangle(R: np.ndarray, n: int) -> None:
+    if R.shape != (n, n) or not np.isfinite(R).all() or not np.diag(R).all():
+        told = f"shape {R.shape}, smallest on the diagonal {abs(np.diag(R)).min(initial=np.inf)}"
+        allowed = f"({n}, {n}), finite, of full rank"
+        raise InputError("pseudoinverse: R", told, allowed)
 
 
 def _reason(ksp: PETSc.KSP) -> str:

@@ -30,13 +30,15 @@ from npde_opt.errors import InputError, collective
 from npde_opt.io.files import disk, whole_file
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.sample import AllSampled, Sample
-from npde_opt.pseudoinverse.settings import check_settings, roots_of
+from npde_opt.pseudoinverse.settings import agree_on, matrix, roots_of, size
 from npde_opt.pseudoinverse.solution import LOO, Reduced, Solution
 
 ROWS = 2000
 """Rows that are taken at once."""
 TILE = 256
 """Rows that are copied at once where their order in memory changes: they stay in the cache."""
+GONE = 1e-8
+"""The share of a row that may lie outside what was folded where it is taken out."""
 FORMAT = 1
 """Of the files of `save`; others are refused."""
 
@@ -67,7 +69,7 @@ class Rows(ABC):
             drawn at random.
 
     Raises:
-        InputError: for numbers that are not positive, and more columns than memory.
+        InputError: for sizes that are no positive integers, and more columns than memory.
     """
 
     method: str
@@ -86,14 +88,11 @@ class Rows(ABC):
         block: int = ROWS,
         sampled: int = 0,
     ):
-        for name, value in {
-            "features": features,
-            "targets": targets,
-            "block": block,
-        }.items():
-            if value < 1:
-                raise InputError(f"pseudoinverse: {name}", value, "a positive integer")
-        self.features, self.targets, self.block = features, targets, block
+        self.features, self.targets = (
+            size("features", features),
+            size("targets", targets),
+        )
+        self.block, sampled = size("block", block), size("sampled", sampled, 0)
         self.first = int(intercept)
         self.comm, self.count, self.blocks = comm, 0, 0
         self.width = self.first + features + targets
@@ -146,6 +145,12 @@ class Rows(ABC):
         self.count += len(H)
         self.blocks += 1
 
+    def _refuse_sampled(self) -> None:
+        """Rows that are kept for leave-one-out cannot be taken out."""
+        if self.sample.size:
+            told = "rows are sampled"
+            raise InputError("pseudoinverse: rows to take out", told, "sampled=0")
+
     def add_all(
         self,
         blocks: Iterable[tuple[np.ndarray, np.ndarray]] | Resumable,
@@ -196,12 +201,13 @@ class Rows(ABC):
         return out
 
     def _shaped(self, H: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        H, T = np.asarray(H, self.number), np.asarray(T, self.number)
+        H, T = matrix("H", H, self.number), matrix("T", T, self.number)
         if T.ndim == 1:
             T = T[:, None]
+        rows = len(H) if H.ndim else 0
         for name, array, columns in (("H", H, self.features), ("T", T, self.targets)):
-            if array.ndim != 2 or array.shape[1] != columns or len(array) != len(H):
-                wanted = f"{len(H)} rows of {columns} numbers"
+            if array.ndim != 2 or array.shape != (rows, columns):
+                wanted = f"{rows or 'any'} rows of {columns} numbers"
                 raise InputError(
                     f"pseudoinverse: {name}", f"shape {array.shape}", wanted
                 )
@@ -211,7 +217,9 @@ class Rows(ABC):
         """Before any of these rows is taken in: all must be finite."""
         for name, array in (("H", H), ("T", T)):
             # Of what is finite the sum may overflow, but it is never finite with what is not.
-            if np.isfinite(array.sum()):
+            with np.errstate(over="ignore", invalid="ignore"):
+                whole = array.sum()
+            if np.isfinite(whole):
                 continue
             wrong = ~np.isfinite(array).all(axis=1)
             if wrong.any():
@@ -232,9 +240,12 @@ class Rows(ABC):
                 'gcv-each' and 'loo-each' choose one a target.
 
         Raises:
-            InputError: for a tolerance or ridge that is none, and where there are no rows.
+            InputError: for a tolerance or ridge that is none, where there are no rows, or none
+                whose weight is above 0, and for a W or residual that a number cannot hold.
+            NpdeError: where ranks differ in sizes or settings.
         """
-        check_settings(tolerance, ridge, self.targets)
+        sizes = self.method, self.features, self.targets, self.first
+        agree_on(self.comm, sizes, self.targets, tolerance, ridge)
         count = int(reductions.total(self.comm, self.count))
         if count == 0:
             raise InputError("pseudoinverse", "no rows", "at least one")
@@ -247,8 +258,12 @@ class Rows(ABC):
         found: Solution | None = None
         solver = self._gathered()
         with collective(self.comm):
-            if solver is not None:
-                found = solver(sample, count, tolerance, ridge)
+            # Of numbers that overflow the answer tells.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                if solver is not None:
+                    found = solver(sample, count, tolerance, ridge)
+            if found is not None:
+                _check_finite(found)
         sent = replace(found, problem=None) if found is not None else None
         told = self.comm.bcast(sent)
         return found if found is not None else told
@@ -266,6 +281,8 @@ class Rows(ABC):
         """R: its first row counts."""
         if not self.first:
             return found
+        if not R[0, 0]:
+            raise no_weight()
         last = self.first + self.features
         missing = R[0, last:] - R[0, self.first : last] @ found.W
         return replace(found, intercept=missing / R[0, 0])
@@ -328,3 +345,23 @@ class Rows(ABC):
                 "pseudoinverse: file", f"{path} ({error})", allowed
             ) from error
         return found
+
+
+def never_added(rows: int) -> InputError:
+    """Of rows to take out."""
+    allowed = "rows that were added here"
+    return InputError("pseudoinverse: rows to take out", f"{rows} rows", allowed)
+
+
+def no_weight() -> InputError:
+    """Where there is no row whose mean an intercept could be."""
+    told, allowed = "0 for each row", "one above 0"
+    return InputError("pseudoinverse: weights", told, allowed)
+
+
+def _check_finite(found: Solution) -> None:
+    parts = {"W": found.W, "intercept": found.intercept, "residual": found.residual}
+    for name, numbers in parts.items():
+        if not np.isfinite(numbers).all():
+            allowed = "what a number can hold: H and T in other units, or 'qr' (Fold)"
+            raise InputError(f"pseudoinverse: {name}", "an overflow", allowed)

@@ -80,8 +80,9 @@ class AllSampled:
     shares: np.ndarray
 
     def centred(self, R: np.ndarray, first: int, last: int) -> Centred:
-        """R: the triangle of all rows [1 H T]; the features are its columns first to last."""
-        ones = self.rows[:, :first] / R[0, 0]
+        """R: the triangle of all rows [1 H T], or the row of its ones; the features are its columns
+        first to last."""
+        ones = self.rows[:, :first] / np.diag(R)[:first]
         rest = self.rows[:, first:] - ones @ R[:first, first:]
         features = last - first
         leverage = (ones**2).sum(axis=1)

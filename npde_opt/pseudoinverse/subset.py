@@ -35,7 +35,7 @@ def subset_triangle(H: PETSc.Mat, count: int) -> np.ndarray | None:
         InputError: for fewer rows than columns, and rows that are not finite.
     """
     rows, columns = H.getSize()
-    if not columns <= count <= rows:
+    if not isinstance(count, int | np.integer) or not columns <= count <= rows:
         allowed = f"from {columns}, the columns of H, to {rows}, its rows"
         raise InputError("pseudoinverse: precondition_rows", count, allowed)
     comm = H.getComm().tompi4py()

@@ -44,8 +44,8 @@ def test_a_layer_codes_what_varies(seed=3):
 
 
 @pytest.mark.parallel([1, 2])
-@pytest.mark.parametrize("method", [Fold, Gram])
-def test_a_stack_grows_while_that_helps(method):
+def test_a_stack_grows_while_that_helps():
+    method = Gram if WORLD.size > 1 else Fold
     x, labels = rings(300)
     grown = grow(lambda n: method(n, 3, True, WORLD), flat, *own(x, labels), outputs=8)
     depth = len(grown.stack.layers)

@@ -5,7 +5,7 @@ import pytest
 from least_squares import own_rows, reference, with_condition
 from mpi4py import MPI
 
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, NpdeError
 from npde_opt.pseudoinverse import dual
 
 WORLD = MPI.COMM_WORLD
@@ -78,12 +78,18 @@ def test_a_rank_with_wrong_columns_is_told_on_all():
         H[1, 1] = np.nan
     with pytest.raises(InputError, match="finite"):
         dual(lambda: [H], np.ones((3, 1)), WORLD)
+    # T is that of all ranks.
+    for T in (np.full((3, 1), WORLD.rank), np.ones((3 + WORLD.rank, 1))):
+        with pytest.raises(NpdeError, match="differs between ranks"):
+            dual(lambda T=T: [np.ones((len(T), 5))], T, WORLD)
 
 
 def test_what_cannot_be_is_told():
     H = np.ones((3, 5))
     for columns, T, told in (
         ([H], np.ones(3), "T: got shape"),
+        ([H], [["a"]], "T: got <U1"),
+        ([H * 1j], np.ones((3, 1)), "columns: got complex"),
         ([H], np.full((3, 1), np.nan), "finite"),
         ([H[:2]], np.ones((3, 1)), "columns: got shape"),
     ):

@@ -289,17 +289,61 @@ def test_more_columns_than_memory_are_refused():
         (np.ones((3, 2)), np.ones((2, 1)), "3 rows of 1"),
         (np.array([[1.0, 2.0], [np.nan, 1.0]]), np.ones(2), "the first is row 1"),
         (np.ones((2, 2)), np.array([np.inf, 1.0]), "T: got 1 rows"),
+        (np.ones(2), np.ones(2), r"H: got shape \(2,\)"),
+        (3.0, np.ones(2), r"H: got shape \(\); allowed: any rows"),
+        (np.ones((2, 2)) * 1j, np.ones(2), "H: got complex128.*real numbers"),
+        (np.full((2, 2), "a"), np.ones(2), "H: got <U1"),
+        ([[1, 2], [3]], np.ones(2), "H: got .*inhomogeneous"),
+        (np.ma.masked_less(np.eye(2), 0.5), np.ones(2), "H: got 2 rows"),
     ],
 )
-def test_rows_that_cannot_be_are_told(H, T, told):
+@pytest.mark.parametrize("method", METHODS.values())
+def test_rows_that_cannot_be_are_told(method, H, T, told):
     with pytest.raises(InputError, match=told):
-        Fold(2, 1).add(H, T)
+        method(2, 1).add(H, T)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"features": 2.0}, "features: got 2.0; allowed: a positive integer"),
+        ({"targets": "1"}, "targets"),
+        ({"block": 2.5}, "block"),
+        ({"sampled": -1}, "sampled: got -1; allowed: an integer from 0 on"),
+    ],
+)
+def test_sizes_that_cannot_be_are_told(settings, told):
+    with pytest.raises(InputError, match=told):
+        Fold(**{"features": 2, "targets": 1, **settings})
+
+
+@pytest.mark.parametrize("method", METHODS.values())
+@pytest.mark.parametrize(
+    ("H", "T", "weights", "told"),
+    [
+        (np.eye(2), np.ones(2), np.zeros(2), "weights: got 0 for each row"),
+        (
+            np.eye(2) * 1e-200,
+            np.full(2, 1e200),
+            None,
+            "got an overflow|no full rank",
+        ),
+        (np.eye(2), np.array([1e300, -1e300]), None, "residual: got an overflow"),
+    ],
+)
+def test_answers_that_are_no_numbers_are_told(method, H, T, weights, told):
+    fit = method(2, 1, intercept=True)
+    fit.add(H, T, weights)
+    with pytest.raises(InputError, match=told):
+        fit.solve(ridge=1e-320)
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"tolerance": 2.0}, "tolerance"),
+        ({"tolerance": "small"}, "tolerance"),
+        ({"ridge": ["a"]}, "ridge"),
         ({"ridge": -1.0}, "ridge"),
         ({"ridge": "best"}, "'gcv'"),
         ({"ridge": np.ones(3)}, "one a target"),

@@ -6,7 +6,7 @@ from least_squares import folded, with_condition
 from mpi4py import MPI
 
 from npde_opt.errors import InputError
-from npde_opt.pseudoinverse import Fold, Gram
+from npde_opt.pseudoinverse import METHODS, Fold, Gram
 
 
 def products(*arguments, **settings):
@@ -67,11 +67,27 @@ def test_a_refinement_gives_the_digits_back(condition, error, refined):
     assert fine < refined < rough
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")
+def test_rows_are_left_out_one_by_one_also_without_an_intercept():
+    rng = np.random.default_rng(9)
+    H, T = rng.standard_normal((12, 3)), rng.standard_normal((12, 2))
+    found = [
+        folded(H, T, method=method, sampled=12).solve(ridge="loo").W
+        for method in METHODS.values()
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
 def test_products_that_overflow_are_refused():
     H = np.full((2, 1), 1e200)
     with pytest.raises(InputError, match="Fold"):
         products(H, np.ones((2, 1))).solve()
+
+
+@pytest.mark.parametrize("ridge", [1e-300, 1e300])
+def test_a_condition_overflows_at_no_ridge(ridge):
+    H = np.eye(4) * np.sqrt(ridge)
+    fit = products(H, np.ones((4, 1)))
+    assert fit.solve(ridge=ridge).condition == pytest.approx(1.0)
 
 
 def test_what_a_solution_tells_does_not_change_with_rows_that_come_later():
@@ -140,6 +156,18 @@ def test_rows_that_are_taken_out_leave_the_others():
     fit = products(H, T)
     fit.remove(H[:10], T[:10])
     assert fit.count == 30
+    before = fit.kept
+    wrong = np.full((1, 5), np.nan)
+    for rows, told in (
+        (wrong, "finite"),
+        (10 * H[:5], "added"),
+        (H[[0] * 31], "added"),
+    ):
+        with pytest.raises(InputError, match=told):
+            fit.remove(rows, np.zeros((len(rows), 1)))
+        np.testing.assert_array_equal(fit.kept, before)
+    with pytest.raises(InputError, match="sampled=0"):
+        products(H, T, sampled=3).remove(H[:1], T[:1])
     np.testing.assert_allclose(
         fit.solve().W, products(H[10:], T[10:]).solve().W, atol=1e-12
     )

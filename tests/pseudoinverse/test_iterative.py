@@ -6,7 +6,7 @@ from least_squares import folded, reference, with_condition
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt.errors import InputError, SolverError
+from npde_opt.errors import InputError, NpdeError, SolverError
 from npde_opt.pseudoinverse import iterate
 from npde_opt.pseudoinverse.sample import keys_of
 from npde_opt.pseudoinverse.subset import subset_triangle
@@ -119,13 +119,21 @@ def test_what_cannot_precondition_is_told_on_all_ranks():
     H = rng.standard_normal((30, 4))
     mat, rows, _ = as_mat(H)
     T = np.zeros((len(H[rows]), 1))
-    for count in (3, 31):
+    for count in (3, 31, 8.5):
         with pytest.raises(InputError, match="from 4, the columns of H, to 30"):
             iterate(mat, T, precondition_rows=count)
     with pytest.raises(InputError, match="one of both"):
         iterate(mat, T, R=np.eye(4), precondition_rows=8)
     with pytest.raises(InputError, match="ridge"):
         iterate(mat, T, -1.0)
+    for R in (np.eye(3), np.zeros((4, 4)), np.full((4, 4), np.nan)):
+        with pytest.raises(InputError, match="R: got shape"):
+            iterate(mat, T, R=R)
+    with pytest.raises(InputError, match="T: got shape"):
+        iterate(mat, T[:, :0])
+    if WORLD.size > 1:
+        with pytest.raises(NpdeError, match="targets and ridge differs"):
+            iterate(mat, np.tile(T, 1 + WORLD.rank))
     if WORLD.rank == WORLD.size - 1:
         T[-1] = np.inf
     with pytest.raises(InputError, match="finite"):

@@ -74,7 +74,7 @@ def test_no_shorter_answer_fits_as_well(problem, block):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@drawn
+@settings(drawn, max_examples=15)
 @given(problems(), blocks, orders, st.integers(0, 2))
 def test_order_blocks_and_ranks_change_nothing(problem, block, order, without):
     H, T = problem

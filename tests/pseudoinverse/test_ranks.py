@@ -63,6 +63,12 @@ def test_what_one_rank_cannot_take_all_are_told(method):
         with pytest.raises(InputError, match=told):
             fit.solve(**settings)
     np.testing.assert_allclose(fit.solve().W, np.ones((4, 1)), atol=1e-12)
+    # Nor does anybody wait for ranks that want something else.
+    for settings in ({"ridge": 0.1 * comm.rank}, {"tolerance": 0.1 * comm.rank}):
+        with pytest.raises(NpdeError, match="differs between ranks"):
+            fit.solve(**settings)
+    with pytest.raises(NpdeError, match="differs between ranks"):
+        folded(np.eye(4), np.ones((4, 1 + comm.rank)), comm, method=method).solve()
     # Rows are not collective; a block of them is made so where a rank may refuse its own.
     wrong = np.full((2, 4), np.nan if comm.rank == comm.size - 1 else 1.0)
     for H, T in ((wrong, np.ones(2)), (np.ones((2, 4)), wrong)):
