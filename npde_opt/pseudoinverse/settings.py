@@ -17,10 +17,11 @@ def matrix(name: str, given: object, number: type[np.floating]) -> np.ndarray:
     Raises:
         InputError: for words, complex numbers, and rows of different lengths.
     """
-    if isinstance(given, np.ndarray) and hasattr(given, "filled"):
-        given = given.astype(float).filled(np.nan)
+    mask = getattr(given, "mask", None) if isinstance(given, np.ndarray) else None
     try:
         found = np.asarray(given)
+        if mask is not None:
+            found = np.where(mask, np.nan, found)
         told = f"{found.dtype} of shape {found.shape}"
         if found.dtype.kind in "fiubO":
             # Numbers above those of single precision become inf, which is told.
