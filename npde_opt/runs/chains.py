@@ -4,6 +4,7 @@ what they say.
     OUT/samples/minimizer/    the point that all of them were started around
     OUT/samples/modes/        the directions along which traces have coordinates
     OUT/samples/chain-K.csv   a row a sample; OUT/samples/chain-K/, checkpoints
+    OUT/samples/inference.zarr  the traces of all chains, as arviz has them
     OUT/samples/chain-K.zarr  fields of some samples, where [posterior.sampling] asks for them
 """
 
@@ -31,7 +32,7 @@ from npde_opt.posterior.columns import column, gram, mapped
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.numbers import Numbers
 from npde_opt.runs.told import SAMPLED
-from npde_opt.sampling import Kept, SamplingSettings, sample
+from npde_opt.sampling import Kept, SamplingSettings, sample, write_inference
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.diagnostics import LEAST, MIXED
 from npde_opt.sampling.folder import refuse_other_chains
@@ -45,6 +46,7 @@ from npde_opt.sampling.groups import (
 from npde_opt.sampling.run import Sampled
 
 FOLDER, MINIMIZER, FIRST, FIGURE = "samples", "minimizer", "modes", "samples.png"
+INFERENCE = "inference.zarr"
 MODES = 4
 """Coordinates along the directions that the data tell most of, in the trace."""
 
@@ -220,6 +222,13 @@ class Chains:
         objective = self.laplace.objective
         path = None if self.out is None else self.out.file(FOLDER)
         path = objective.ensemble.across.bcast(path, root=0)
+        found = self._sampled(path)
+        with collective(objective.everyone):
+            if path is not None and objective.everyone.rank == 0:
+                write_inference(path / INFERENCE, found)
+        return found
+
+    def _sampled(self, path: Path | None) -> Sampled:
         along = modes(self.laplace, self.out, self.identity)
         if self.groups > 1:
             return sample_in_groups(

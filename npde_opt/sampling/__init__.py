@@ -3,6 +3,7 @@
 from npde_opt.sampling.chain import Chain
 from npde_opt.sampling.diagnostics import Diagnosis, diagnose
 from npde_opt.sampling.folder import Kept
+from npde_opt.sampling.inference import write_inference
 from npde_opt.sampling.reference import AroundPosterior, AroundPrior, Reference
 from npde_opt.sampling.run import Sampled, sample
 from npde_opt.sampling.settings import SamplingSettings
@@ -18,4 +19,5 @@ __all__ = [
     "SamplingSettings",
     "diagnose",
     "sample",
+    "write_inference",
 ]

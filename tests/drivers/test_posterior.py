@@ -121,6 +121,12 @@ def test_a_finished_run_goes_on_for_its_chains(tmp_path):
         D = read_field(out / "samples" / f"chain-{k}.zarr", "D[2]")  # of sample 7
         assert D.shape == (8, 8) and (D > 0).all()
     assert (out / "samples.png").stat().st_size > 5000
+    chains = out / "samples" / "inference.zarr"
+    last = [line.split(",") for line in lines[3:]]
+    for name, column in (("posterior/mode_2", 3), ("sample_stats/lp", 0)):
+        stored = np.fromfile(chains / name / "c" / "0" / "0").reshape(2, 8)
+        told = [float(row[column]) for row in last]
+        np.testing.assert_array_equal(stored[1], told)
 
 
 TWO = """
