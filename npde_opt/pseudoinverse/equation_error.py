@@ -18,6 +18,35 @@ from npde_opt.errors import InputError
 
 DEGREE = 5
 """Of local polynomials."""
+UNEVEN = 1e-3
+"""The share of a step by which others may differ from the first."""
+STILL = 1e-12
+"""The share of the largest state by which states have to change."""
+LARGE = 1e30
+"""States, of which fifth powers are squared, up to which, and from whose inverse on, no number
+overflows or is lost."""
+
+
+def even(axis: np.ndarray, least: int) -> bool:
+    """Whether there are so many values, which grow by equal steps, whatever their unit."""
+    if len(axis) < least:
+        return False
+    steps = np.diff(axis)
+    return bool((abs(steps - steps[0]) <= UNEVEN * steps[0]).all() and steps[0] > 0)
+
+
+def refuse_still(size: float, change: float) -> None:
+    """Raises InputError where states of a size change too little to say anything, or are of a size
+    whose powers are no numbers."""
+    if not change > STILL * size:
+        told, allowed = (
+            f"a largest change of {change:.1e}",
+            "states that change in time",
+        )
+        raise InputError("equation: u", told, allowed)
+    if not 1 / LARGE < size < LARGE:
+        allowed = f"other units: up to {LARGE:.0e} and above {1 / LARGE:.0e}"
+        raise InputError("equation: u", f"a largest state of {size:.1e}", allowed)
 
 
 @dataclass(frozen=True)
@@ -37,12 +66,7 @@ class Observed:
             wanted = f"({len(self.t)}, {len(self.x)}), times and places"
             raise InputError("equation: u", f"shape {self.u.shape}", wanted)
         for name, axis in (("t", self.t), ("x", self.x)):
-            steps = np.diff(axis)
-            if (
-                len(axis) < 10
-                or not np.allclose(steps, steps[0], rtol=1e-3)
-                or steps[0] <= 0
-            ):
+            if not even(axis, 10):
                 raise InputError(
                     f"equation: {name}", f"{len(axis)} values", "10 at equal steps"
                 )
@@ -50,6 +74,11 @@ class Observed:
             raise InputError(
                 "equation: u", "values that are not finite", "finite numbers"
             )
+
+    def refuse_still(self) -> None:
+        """Raises InputError where the states say nothing of an equation."""
+        change = float(abs(self.u - self.u[0]).max())
+        refuse_still(float(abs(self.u).max()), change)
 
     def with_noise(self, share: float, seed: int) -> Observed:
         """Normal noise of `share` of the root mean square of u, on each part of a complex u."""
@@ -159,10 +188,11 @@ class Differences:
         windows: half the width of the polynomials in steps of t and x.
 
     Raises:
-        InputError: for windows that the grid does not hold.
+        InputError: for windows that the grid does not hold, and states that do not change.
     """
 
     def __init__(self, seen: Observed, terms: Sequence[Term], windows: tuple[int, int]):
+        seen.refuse_still()
         steps = [float(axis[1] - axis[0]) for axis in (seen.t, seen.x)]
         smooth = _local(_local(seen.u, 0, windows, steps, 0), 0, windows, steps, 1)
         # Twice a half window from the ends: derivatives there see what was smoothed from one side.

@@ -29,7 +29,7 @@ import numpy as np
 from npde_opt import reductions
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
-from npde_opt.pseudoinverse.equation_error import Term
+from npde_opt.pseudoinverse.equation_error import Term, even, refuse_still
 from npde_opt.pseudoinverse.fold import Fold
 from npde_opt.pseudoinverse.grid_rows import Rows, Sums
 from npde_opt.pseudoinverse.iterative import iterate
@@ -56,8 +56,8 @@ class GridStates:
         t: (times,). u: owned [time, i, j, k], real.
 
     Raises:
-        InputError: for other shapes, unequal steps, values that are not finite, and a grid with
-            inactive cells; on all ranks.
+        InputError: for other shapes, unequal steps, values that are not finite, states that do not
+            change, and a grid with inactive cells; on all ranks.
     """
 
     grid: Grid
@@ -66,12 +66,11 @@ class GridStates:
 
     def __post_init__(self) -> None:
         with collective(self.grid.comm):
-            shape, steps = (len(self.t), *self.grid.local_shape), np.diff(self.t)
+            shape = (len(self.t), *self.grid.local_shape)
             if self.u.shape != shape or np.iscomplexobj(self.u):
                 told = f"{self.u.dtype} of shape {self.u.shape}"
                 raise InputError("equation: u", told, f"real, times and cells {shape}")
-            even = len(steps) > 8 and np.allclose(steps, steps[0], rtol=1e-3)
-            if not even or not steps[0] > 0:
+            if not even(self.t, 10):
                 told = f"{len(self.t)} values"
                 raise InputError("equation: t", told, "10 and more at equal steps")
             if not np.isfinite(self.u).all():
@@ -80,6 +79,10 @@ class GridStates:
             if self.grid.mask is not None:
                 told = "inactive cells"
                 raise InputError("equation: grid", told, "a box all of whose are seen")
+        change = abs(self.u - self.u[0]).max(initial=0.0)
+        own = np.array([abs(self.u).max(initial=0.0), change])
+        size, change = reductions.largest(self.grid.comm, own)
+        refuse_still(float(size), float(change))
 
     @property
     def noise(self) -> float:

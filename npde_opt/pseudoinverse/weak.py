@@ -65,8 +65,8 @@ class Weak:
             constants. c are the coefficients of all functions of all terms.
 
     Raises:
-        InputError: for windows that the grid does not hold, and a third derivative whose
-            coefficient varies.
+        InputError: for windows that the grid does not hold, states that do not change, and a third
+            derivative whose coefficient varies.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Weak:
         fields: Mapping[int, Basis] | None = None,
     ):
         self.seen, self.terms = seen, terms
+        seen.refuse_still()
         for j in fields or {}:
             if terms[j].derivative > 2:
                 told = f"{terms[j].name} with a coefficient that varies"

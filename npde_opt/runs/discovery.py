@@ -49,7 +49,7 @@ class Discovery(SolvedRun):
 
     def check(self) -> None:
         given = self.options
-        if given.noise < 0:
+        if not 0 <= given.noise < np.inf:
             raise InputError("--noise", given.noise, "a share of u, at least 0")
         if given.vary and given.form != "weak":
             raise InputError("--vary with --form", given.form, "weak")

@@ -17,7 +17,7 @@ from mpi4py import MPI
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import AXES, Grid
 from npde_opt.io.fields import list_fields, read_field
-from npde_opt.pseudoinverse.equation_error import Observed, library
+from npde_opt.pseudoinverse.equation_error import Observed, even, library
 from npde_opt.pseudoinverse.grid_fields import GridStates, fit_grid
 from npde_opt.pseudoinverse.selection import Selected
 from npde_opt.runs.equation import Equation, Varied, numbers
@@ -122,9 +122,7 @@ def _read(path: Path, options: argparse.Namespace) -> _File:
         told = f"shape {u.shape}"
         raise InputError(f"{path}: u", told, f"{shape}, t and axes, of finite numbers")
     for name, x in zip(names[1:-1], axes, strict=True):
-        steps = np.diff(x)
-        even = len(x) > 4 and np.allclose(steps, steps[0], rtol=1e-3)
-        if not even or steps[0] <= 0:
+        if not even(x, 5):
             told = f"{len(x)} values"
             raise InputError(f"{path}: {name}", told, "5 and more at equal steps")
     if options.noise:

@@ -159,6 +159,7 @@ def test_errors_of_rows_are_those_of_drawn_noise(states, name, terms, c):
     [
         (lambda t, x, u: (t, x, u.T), "u: got shape"),
         (lambda t, x, u: (t**2, x, u), "t: got 101 values"),
+        (lambda t, x, u: (t, 1e-12 * x**3, u), "x: got"),
         (lambda t, x, u: (t, x, u / np.where(u == u[3, 4], 0, 1)), "not finite"),
     ],
 )
@@ -172,7 +173,12 @@ def test_windows_and_states_that_say_nothing_are_told():
     terms = library(False)
     for form in FORMS.values():
         with pytest.raises(InputError, match="half window along x"):
-            form(Observed(T, X, np.ones((TIMES, N))), terms, (20, 90))
-    flat = Observed(T, X, np.zeros((TIMES, N)))
-    with pytest.raises(InputError, match="that are 0"):
-        select(Weak(flat, terms, (20, 20)))
+            form(Observed(T, X, T[:, None] * np.ones(N)), terms, (20, 90))
+        for u, told in (
+            (np.zeros((TIMES, N)), "change in time"),
+            (np.tile(np.cos(3 * X), (TIMES, 1)), "change in time"),
+            (1e40 * np.cos(T[:, None] + X), "other units"),
+            (1e-40 * np.cos(T[:, None] + X), "other units"),
+        ):
+            with pytest.raises(InputError, match=told):
+                form(Observed(T, X, u), terms, (20, 20))

@@ -166,6 +166,8 @@ def test_what_cannot_be_is_told_on_all_ranks():
         (wrong, t, "not finite"),
         (u[:-1], t, "times and cells"),
         (u, t**2, "equal steps"),
+        (u, 1e-12 * t**2, "equal steps"),
+        (np.repeat(u[:1], len(t), axis=0), t, "change in time"),
     ):
         with pytest.raises(InputError, match=told):
             GridStates(grid, times, states)
