@@ -48,6 +48,7 @@ def total_parts(comm: MPI.Comm, x: np.ndarray, counts: Sequence[int]) -> np.ndar
         return own.copy()
     check_place(comm, ("parts of a sum", own.dtype.char, own.size))
     found = np.empty(counts[comm.rank], own.dtype)
+    traffic.summed()
     comm.Reduce_scatter(own, found, list(counts), op=MPI.SUM)
     return found
 

@@ -47,6 +47,45 @@ class Cut:
         return tuple(tuple(np.diff(e).tolist()) for e in self.ends)
 
 
+def as_petsc_cuts(shape: Sequence[int], ranks: int) -> tuple[tuple[int, ...], ...]:
+    """Cells along each axis of the boxes that PETSc's DMDA cuts a grid into on so many ranks, which
+    need not be there: the number along an axis is the largest divisor up to that of boxes as long
+    as wide.
+
+    Args:
+        shape: of one to three axes.
+    """
+    ways = _parts_2d if len(shape) == 2 else _parts_3d
+    parts = (ranks,) if len(shape) == 1 else ways(shape, ranks)
+    return tuple(
+        tuple(n // many + (p < n % many) for p in range(many))
+        for n, many in zip(shape, parts, strict=True)
+    )
+
+
+def _parts_2d(shape: Sequence[int], ranks: int) -> tuple[int, ...]:
+    x, y = shape
+    first = _divisor(ranks, math.sqrt(x * ranks / y))
+    parts = first, ranks // first
+    return parts[::-1] if x > y and parts[0] < parts[1] else parts
+
+
+def _parts_3d(shape: Sequence[int], ranks: int) -> tuple[int, ...]:
+    x, y, z = shape
+    second = _divisor(ranks, (y * y * ranks / (z * x)) ** (1 / 3))
+    rest = ranks // second
+    first = _divisor(rest, math.sqrt(x * ranks / (z * second)))
+    last = rest // first
+    if x > z and first < last:
+        first, last = last, first
+    return first, second, last
+
+
+def _divisor(whole: int, most: float) -> int:
+    """The largest one up to a rounded number, at least 1."""
+    return next(n for n in range(max(int(0.5 + most), 1), 0, -1) if whole % n == 0)
+
+
 def balanced(mask: Mask, ranks: int) -> Cut | None:
     """The intervals for so many ranks; None where they are more than cells. Collective, over any
     ranks.

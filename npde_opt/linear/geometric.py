@@ -36,6 +36,12 @@ COARSEST = 400
 SHORTEST = 5
 
 
+def axes_to_halve(cells: Sequence[int], spacing: Sequence[float]) -> list[int]:
+    """Those that the next level halves, by their cells and spacings."""
+    h = [s if n >= SHORTEST else np.inf for s, n in zip(spacing, cells, strict=True)]
+    return [d for d, x in enumerate(h) if np.isfinite(x) and x <= 2 * min(h)]
+
+
 class Level:
     """One level: centre coordinates an axis, ownership, and which unknowns exist (None: all)."""
 
@@ -64,11 +70,7 @@ class Level:
         ]
 
     def axes_to_coarsen(self) -> list[int]:
-        h = [
-            s if c.size >= SHORTEST else np.inf
-            for s, c in zip(self.spacing(), self.centers, strict=True)
-        ]
-        return [d for d, x in enumerate(h) if np.isfinite(x) and x <= 2 * min(h)]
+        return axes_to_halve([c.size for c in self.centers], self.spacing())
 
     def halvings(self, axes: list[int]) -> list[Halving]:
         """The interpolations to the next level, one an axis, finest first."""

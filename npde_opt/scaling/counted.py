@@ -1,8 +1,8 @@
 """What does not depend on the machine: iterations, messages, bytes and sums of a solve by the
 number of ranks, beside those of one rank and of a model of the other runs.
 
-A model of the runs on other numbers of ranks, M = m W levels neighbours and B = b W faces, R = r W
-(see model.py), is given the work W of the run that it is compared with.
+A model of the runs on other numbers of ranks (growth.py) is given the work W of the run that it is
+compared with.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npde_opt.scaling.collect import Row
-from npde_opt.scaling.model import Counts, counts_of, growth, size_of
+from npde_opt.scaling.growth import Counts, counts_of, growth, size_of
 
 HEAD = ["grid", "ranks", "solves", "iterations", "of one", "messages", "model"]
 HEAD += ["kB", "model", "sums", "model"]

@@ -10,17 +10,11 @@ of an exchange along one axis are on their way together and wait for the latency
 
     E = M axes cut / (2 neighbours)
 
-Fitted by non-negative least squares of relative errors. For other P the counts follow
-
-    R = r W,   M = m W levels(N) neighbours(P),   B = b W faces(N, P)
-
-with levels = log2 of the longest axis, and neighbours of a rank and the unknowns of the faces that
-it shares with them in the most even cut of the grid. One rank has none of them.
+Fitted by non-negative least squares of relative errors. Counts for other P are those of growth.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +23,16 @@ from scipy.optimize import nnls
 
 from npde_opt.errors import InputError
 from npde_opt.scaling.collect import Row
+from npde_opt.scaling.growth import (
+    VALUE,
+    Counts,
+    Size,
+    counts_of,
+    growth,
+    size_of,
+    together,
+)
 
-VALUE = 8.0
 PARTS = ("start", "memory", "reductions", "messages")
 """What the seconds of a stage are made of."""
 LEAST_RUNS = 3
@@ -48,139 +50,10 @@ class Rates:
     message_rate: float = 0.0
 
 
-@dataclass(frozen=True)
-class Size:
-    """What is predicted: unknowns of one state on a grid of so many axes."""
-
-    unknowns: float
-    axes: int
-    ranks: int
-    groups: int = 1
-
-    @property
-    def space(self) -> int:
-        """Ranks that share one grid."""
-        return self.ranks // self.groups
-
-    @property
-    def load(self) -> float:
-        """Unknowns on a rank."""
-        return self.unknowns / self.space
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Of one rank in a whole run."""
-
-    work: float
-    reductions: float
-    messages: float
-    bytes: float
-
-
-def neighbours(ranks: int, axes: int) -> int:
-    """Ranks that share a face with the one that has the most, in the most even cut."""
-    cut = even_cut(ranks, axes)
-    return sum(min(parts - 1, 2) for parts in cut)
-
-
-def together(ranks: int, axes: int) -> float:
-    """Messages sent and received of an exchange along an axis, the mean of the axes that are
-    cut."""
-    cut = [parts for parts in even_cut(ranks, axes) if parts > 1]
-    return 2 * neighbours(ranks, axes) / len(cut) if cut else 1.0
-
-
-def even_cut(ranks: int, axes: int) -> list[int]:
-    """Factors of the number of ranks, one an axis, as near to each other as its primes allow."""
-    cut = [1] * axes
-    for prime in reversed(_primes(ranks)):
-        cut[cut.index(min(cut))] *= prime
-    return cut
-
-
-def _primes(n: int) -> list[int]:
-    found, p = [], 2
-    while n > 1:
-        while n % p == 0:
-            found.append(p)
-            n //= p
-        p = p + 1 if p * p <= n else max(n, 2)
-    return found
-
-
-def _levels(size: Size) -> float:
-    return max(1.0, math.log2(max(2.0, size.unknowns)) / size.axes)
-
-
-def surface(size: Size) -> float:
-    """Unknowns of the faces that a rank shares with others, in the most even cut of a cube."""
-    cut = even_cut(size.space, size.axes)
-    face = size.unknowns ** ((size.axes - 1) / size.axes)
-    return float(sum(min(p - 1, 2) * face / (size.space / p) for p in cut))
-
-
-def size_of(row: Row) -> Size:
-    """Of a run; a grid that is the case's own counts as one with two axes."""
-    return Size(row.unknowns, len(row.run.grid) or 2, row.run.ranks, row.run.groups)
-
-
-def counts_of(row: Row) -> Counts:
-    """As PETSc counted them. A group does its share of the solves."""
-    work = row.work / row.run.groups
-    return Counts(work, row.reductions(), row.messages(), row.bytes())
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How counts follow from the size.
-
-    Attributes:
-        work: solves times iterations, the mean of the runs.
-    """
-
-    work: float
-    reductions: float
-    messages: float
-    bytes: float
-
-    def at(self, size: Size) -> Counts:
-        """Of a run of this size."""
-        work = self.work / size.groups
-        near = neighbours(size.space, size.axes)
-        return Counts(
-            work,
-            self.reductions * work if size.ranks > 1 else 0.0,
-            self.messages * work * _levels(size) * near,
-            self.bytes * work * surface(size),
-        )
-
-
-def growth(rows: Sequence[Row]) -> Growth:
-    """Fitted to what was counted, in runs with a log."""
-    known = [r for r in rows if r.stages]
-    works = [r.work for r in known]
-    sums, sent, amounts = [], [], []
-    for r in known:
-        size, counts = size_of(r), counts_of(r)
-        near = neighbours(size.space, size.axes)
-        if size.ranks > 1:
-            sums.append(counts.reductions / counts.work)
-        if near:
-            sent.append(counts.messages / (counts.work * _levels(size) * near))
-            amounts.append(counts.bytes / (counts.work * surface(size)))
-    return Growth(
-        float(np.mean(works)),
-        float(np.mean(sums)) if sums else 0.0,
-        float(np.mean(sent)) if sent else 0.0,
-        float(np.mean(amounts)) if amounts else 0.0,
-    )
-
-
 def features(size: Size, counts: Counts, rates: Rates) -> np.ndarray:
     """One number for each of PARTS, in seconds (of the first: 1)."""
     moved = counts.work * size.load * VALUE / rates.bandwidth
-    exchanges = counts.messages / together(size.space, size.axes)
+    exchanges = counts.messages / together(size)
     sent = exchanges * rates.latency
     if rates.message_rate:
         sent += counts.messages / rates.message_rate

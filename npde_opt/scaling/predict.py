@@ -10,23 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.scaling.collect import Row
-from npde_opt.scaling.model import (
-    PARTS,
-    Growth,
-    Model,
-    Rates,
-    Size,
-    band,
-    fit,
-    growth,
-    size_of,
-)
+from npde_opt.scaling.growth import Growth, Size, growth, size_of
+from npde_opt.scaling.model import PARTS, Model, Rates, band, fit
 
 HALF = 0.5
 QUANTILES = (0.05, 0.95)
@@ -170,7 +161,7 @@ def curves(
     steps = [groups * 2**k for k in range(int(math.log2(max(1, ranks // groups))) + 1)]
     if steps[-1] != ranks:
         steps.append(ranks)
-    strong = [Size(largest.unknowns, largest.axes, p, groups) for p in steps]
+    strong = [replace(largest, ranks=p, groups=groups) for p in steps]
     strong = [s for s in strong if s.load >= 1]
     weak = [Size(share * p / groups, largest.axes, p, groups) for p in steps]
     return [

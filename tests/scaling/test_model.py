@@ -6,21 +6,18 @@ import pytest
 from npde_opt.errors import InputError
 from npde_opt.scaling.collect import Row
 from npde_opt.scaling.counted import HEAD, counted, lines
-from npde_opt.scaling.logs import Stage
-from npde_opt.scaling.model import (
+from npde_opt.scaling.growth import (
     VALUE,
     Counts,
-    Rates,
     Size,
-    even_cut,
-    features,
-    fit,
     growth,
-    held_out,
     neighbours,
     surface,
     together,
+    traffic,
 )
+from npde_opt.scaling.logs import Stage
+from npde_opt.scaling.model import Rates, features, fit, held_out
 from npde_opt.scaling.plan import Run
 from npde_opt.scaling.predict import Network, curves, nodes
 
@@ -38,13 +35,11 @@ def row(side, ranks, noise=0.0, groups=1, rates=RATES):
     """A run whose seconds follow from known constants."""
     size = Size(side * side, 2, ranks, groups)
     work = WORK / groups
-    near = neighbours(size.space, 2)
     reductions = 3 * work
-    messages = 4.0 * work * np.log2(side) * near
-    amount = 16.0 * work * surface(size)
+    messages, amount = work * traffic(size) @ (1.25, 3.0)
     own = rates[ranks]
     moved = work * size.load * VALUE / own.bandwidth
-    sent = messages / together(size.space, 2) * own.latency
+    sent = messages / together(size) * own.latency
     sent += amount / own.link if own.link else 0
     sent += messages / own.message_rate if own.message_rate else 0
     seconds = START + PASSES * moved + SUMS * reductions * own.reduction + SENDS * sent
@@ -144,15 +139,16 @@ def test_a_slower_network_costs_efficiency():
 def test_faces_of_a_cut_square():
     for ranks, faces in ((1, 0), (2, 64), (4, 64), (16, 64)):
         assert surface(Size(64 * 64, 2, ranks)) == faces
+    assert surface(Size(2 * 64 * 16, 2, 4, grid=(64, 16))) == 2 * 2 * 16
     assert surface(Size(64**3, 3, 8)) == pytest.approx(3 * 32**2)
 
 
 def test_messages_of_an_exchange_wait_for_the_latency_once():
     size, rates = Size(1e6, 2, 16), Rates(1e9, 0.0, 1e-3, 0.0, 1e5)
-    assert neighbours(16, 2) == 4 and together(16, 2) == 4
+    assert neighbours(size) == 4 and together(size) == 4
     found = features(size, Counts(1.0, 0.0, 400.0, 0.0), rates)
     assert found[3] == pytest.approx(100 * 1e-3 + 400 / 1e5)
-    assert together(2, 2) == 2 and together(1, 2) == 1
+    assert together(Size(1e6, 2, 2)) == 2 and together(Size(1e6, 2, 1)) == 1
 
 
 def test_groups_share_the_solves():
@@ -167,12 +163,16 @@ def test_groups_share_the_solves():
 
 
 @pytest.mark.parametrize(
-    ("ranks", "axes", "cut", "near"),
-    [(1, 2, [1, 1], 0), (2, 2, [2, 1], 1), (12, 2, [3, 4], 4), (27, 3, [3, 3, 3], 6)],
+    ("ranks", "axes", "near"), [(1, 2, 0), (2, 2, 1), (3, 1, 2), (12, 2, 4), (27, 3, 6)]
 )
-def test_the_most_even_cut(ranks, axes, cut, near):
-    assert sorted(even_cut(ranks, axes)) == sorted(cut)
-    assert neighbours(ranks, axes) == near
+def test_ranks_beside_one(ranks, axes, near):
+    assert neighbours(Size(60.0**axes, axes, ranks)) == near
+
+
+def test_levels_of_few_cells_a_rank_send_less():
+    """Levels below 4096 cells a rank lie on fewer: a larger grid has more levels on all ranks."""
+    messages = [traffic(Size(n * n, 2, 2))[0, 0] for n in (64, 128, 256, 512)]
+    assert messages == [6, 6, 10, 14]
 
 
 def test_nonsense_is_refused():

@@ -8,6 +8,7 @@ same on any number of ranks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,7 +146,8 @@ class Box:
         periodic: Sequence[bool],
         depth: int,
     ):
-        self.comm, self.layout, self.ranks = comm, layout, tuple(ranks)
+        self.comm, self.layout = comm, layout
+        self.ranks = ranks if isinstance(ranks, range) else tuple(ranks)
         self.periodic, self.depth = tuple(periodic), depth
         self.extents = tuple(self._extent(d) for d in range(layout.dim))
         self._phases = [
@@ -206,6 +208,18 @@ class Box:
             for n, e in enumerate(self.extents)
         ]
         return tuple(along[::-1])
+
+    def traffic(self) -> tuple[int, int]:
+        """Messages that this rank sends or gets in an exchange of one array, and numbers in
+        them."""
+        sides = [side for phase in self._phases for side in phase]
+        parts = [part for _, _, out, _, into in sides for part in (out, into)]
+        return len(parts), sum(self._size(part) for part in parts)
+
+    def _size(self, part: Index) -> int:
+        """Cells of a part [k, j, i] of the box."""
+        along = zip(part, self.cells[::-1], strict=True)
+        return math.prod(len(range(*s.indices(n))) for s, n in along)
 
     def exchange(self, *fields: np.ndarray) -> None:
         """Ghosts of arrays [k, j, i] take what their owners have, all in one message a neighbour.

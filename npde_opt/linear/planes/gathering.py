@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt import traffic
 from npde_opt.grids.grid import of_cells
 from npde_opt.grids.layout import Layout
 from npde_opt.linear.planes.boxes import DEPTH, Box, Index, fits
@@ -21,6 +22,20 @@ def spreads(layout: Layout, periodic: Sequence[bool]) -> bool:
     return many == 1 or (layout.size >= SPREAD * many and fits(layout, periodic))
 
 
+def on_the_same_ranks(box: Box, halved: Sequence[Sequence[bool]]) -> list[Box]:
+    """Boxes of the levels that lie on the ranks of the first, finest first.
+
+    Args:
+        halved: by level, which axes are halved to the next one.
+    """
+    found = [box]
+    for n, axes in enumerate(halved):
+        if n and not spreads(found[-1].layout, box.periodic):
+            break
+        found.append(found[-1].coarsened(axes))
+    return found
+
+
 class Gathering:
     """Arrays of cells [..., k, j, i] of a group of ranks side by side, on one of them.
 
@@ -32,34 +47,40 @@ class Gathering:
     def __init__(self, box: Box, last: bool):
         self._comm, layout = box.comm, box.layout
         together, groups = _merged(layout, box.periodic, last)
-        position = layout.position
         leaders = [
-            range(0, many, group)
+            np.arange(0, many, group)
             for many, group in zip(layout.processes, groups, strict=True)
         ]
-        own = [p // group for p, group in zip(position, groups, strict=True)]
-        self._leader = box.ranks[
-            _number([r[p] for r, p in zip(leaders, own, strict=True)], layout)
-        ]
+        own = [p // group for p, group in zip(layout.position, groups, strict=True)]
+        first = [p * group for p, group in zip(own, groups, strict=True)]
+        self._own, self._leader = (
+            box.ranks[layout.rank],
+            box.ranks[_number(first, layout)],
+        )
         self.box: Box | None = None
         """The box of the whole group, on the rank that has it."""
         self._members = list[tuple[int, Index]]()
-        if self._comm.rank == self._leader:
-            coarse = Layout(together, 0)
-            ranks = [
-                box.ranks[
-                    _number([r[p] for r, p in zip(leaders, at, strict=True)], layout)
-                ]
-                for at in _positions(coarse.processes)
-            ]
-            whole = Layout(together, _number(own, coarse))
+        self._share = layout.local_size
+        if self._own == self._leader:
+            whole = Layout(together, _number(own, Layout(together, 0)))
+            places = np.meshgrid(*leaders, indexing="ij")
+            numbers = np.ravel_multi_index(places, layout.processes, order="F")
+            ranks = [box.ranks[n] for n in numbers.ravel(order="F")]
             self.box = Box(self._comm, whole, ranks, box.periodic, DEPTH)
             self._members = _members(box, whole, groups)
+
+    def traffic(self) -> tuple[int, int]:
+        """Messages that this rank sends or gets for a number a cell, and numbers in them."""
+        if self.box is None:
+            return 1, self._share
+        return len(self._members) - 1, self.box.layout.local_size - self._share
 
     def gather(self, values: np.ndarray) -> np.ndarray | None:
         """Own values of all members, on the rank that has the group. Collective."""
         if self.box is None:
-            self._comm.Send(np.ascontiguousarray(values), self._leader, TAG)
+            given = np.ascontiguousarray(values)
+            traffic.sent(given)
+            self._comm.Send(given, self._leader, TAG)
             return None
         lead = values.shape[: values.ndim - len(self.box.extents)]
         found = np.empty((*lead, *self.box.layout.local_shape[::-1]), values.dtype)
@@ -69,6 +90,7 @@ class Gathering:
                 place[...] = values
                 continue
             buffer = np.empty(place.shape, values.dtype)
+            traffic.taken(buffer)
             self._comm.Recv(buffer, rank, TAG)
             place[...] = buffer
         return found
@@ -77,6 +99,7 @@ class Gathering:
         """Parts of the group's values, to their owners. Collective."""
         if values is None:
             buffer = np.empty(out.shape, out.dtype)
+            traffic.taken(buffer)
             self._comm.Recv(buffer, self._leader, TAG + 1)
             out[...] = buffer
             return
@@ -84,7 +107,9 @@ class Gathering:
             if rank == self._leader:
                 out[...] = values[part]
             else:
-                self._comm.Send(np.ascontiguousarray(values[part]), rank, TAG + 1)
+                given = np.ascontiguousarray(values[part])
+                traffic.sent(given)
+                self._comm.Send(given, rank, TAG + 1)
 
 
 def _merged(

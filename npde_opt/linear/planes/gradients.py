@@ -20,6 +20,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import traffic
 from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import SINGLE, Planes
@@ -228,6 +229,7 @@ class PlaneCG:
         """
         found = np.array(own, float)
         if self.comm.size > 1:
+            traffic.summed()
             self.comm.Allreduce(MPI.IN_PLACE, found)
         return found
 

@@ -247,6 +247,11 @@ def halvings(grid: Grid) -> list[list[Line | None]]:
     return found
 
 
+def axes_halved(halved: Sequence[Sequence[Line | None]]) -> list[list[bool]]:
+    """By level, whether each axis is."""
+    return [[line is not None for line in along] for along in halved]
+
+
 def widened(offsets: Sequence[Offset], halved: Sequence[Line | None]) -> list[Offset]:
     """Offsets of the coarse stencil: all steps along axes that are halved."""
     found = set()

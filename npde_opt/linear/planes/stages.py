@@ -19,8 +19,15 @@ from npde_opt.linear.planes.between import (
     restriction,
 )
 from npde_opt.linear.planes.boxes import Box, Exchange
-from npde_opt.linear.planes.gathering import Gathering, spreads
-from npde_opt.linear.planes.levels import SINGLE, Planes, Shape, dense, widened
+from npde_opt.linear.planes.gathering import Gathering, on_the_same_ranks
+from npde_opt.linear.planes.levels import (
+    SINGLE,
+    Planes,
+    Shape,
+    axes_halved,
+    dense,
+    widened,
+)
 from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.operators.patterns import Offset
 
@@ -212,11 +219,10 @@ class Stage:
         active: np.ndarray | None = None,
     ):
         self.levels = [PlaneLevel(box, offsets, active)]
-        for n, along in enumerate(halved):
-            if n and not spreads(box.layout, box.periodic):
-                break
+        boxes = on_the_same_ranks(box, axes_halved(halved))
+        for n, (along, below) in enumerate(zip(halved, boxes[1:], strict=False)):
             offsets = widened(offsets, along)
-            fine, box = box, box.coarsened([line is not None for line in along])
+            fine, box = box, below
             above = self.levels[-1].active
             if above is not None:
                 active = coarse_active(above, (fine, box), along)

@@ -1,0 +1,179 @@
+"""How many messages, bytes and sums a rank of a run has: fitted to runs, and for others.
+
+With W solves times iterations on P ranks,
+
+    R = r W,   M = W (m1 cycle(N, P) + m2 halo(P)),   B = W (b1 cycle bytes(N, P) + b2 faces(N, P))
+
+all coefficients >= 0, fitted by least squares of relative errors. The messages of a multigrid cycle
+are counted on the boxes that it would have, by the rules that the cycle itself follows
+(linear/planes/expected.py): few cells a rank lie on fewer ranks. A halo is one exchange with every
+neighbour, faces are the bytes in it. One rank has none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import nnls
+
+from npde_opt.grids.cuts import as_petsc_cuts
+from npde_opt.linear.planes import expected
+from npde_opt.scaling.collect import Row
+
+VALUE = 8.0
+"""Bytes of an unknown."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is predicted: unknowns of one state on a grid of so many axes.
+
+    Attributes:
+        grid: cells along each axis; empty: of a cube with as many cells as unknowns.
+    """
+
+    unknowns: float
+    axes: int
+    ranks: int
+    groups: int = 1
+    grid: tuple[int, ...] = ()
+
+    @property
+    def space(self) -> int:
+        """Ranks that share one grid."""
+        return self.ranks // self.groups
+
+    @property
+    def load(self) -> float:
+        """Unknowns on a rank."""
+        return self.unknowns / self.space
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells along each axis."""
+        side = max(1, round(self.unknowns ** (1 / self.axes)))
+        return self.grid or (side,) * self.axes
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one rank in a whole run."""
+
+    work: float
+    reductions: float
+    messages: float
+    bytes: float
+
+
+def size_of(row: Row) -> Size:
+    """Of a run; a grid that is the case's own counts as one with two axes."""
+    run = row.run
+    return Size(row.unknowns, len(run.grid) or 2, run.ranks, run.groups, run.grid)
+
+
+def counts_of(row: Row) -> Counts:
+    """As PETSc counted them. A group does its share of the solves."""
+    work = row.work / row.run.groups
+    return Counts(work, row.reductions(), row.messages(), row.bytes())
+
+
+@lru_cache(maxsize=4096)
+def _cut(shape: tuple[int, ...], ranks: int) -> tuple[tuple[int, ...], ...]:
+    return as_petsc_cuts(shape, ranks)
+
+
+def _beside(size: Size) -> list[int]:
+    """By axis, neighbours of the rank that has the most."""
+    return [min(len(c) - 1, 2) for c in _cut(size.shape, size.space)]
+
+
+def neighbours(size: Size) -> int:
+    """Ranks that share a face with the one that has the most."""
+    return sum(_beside(size))
+
+
+def together(size: Size) -> float:
+    """Messages sent and received of an exchange along an axis, the mean of the axes that are
+    cut."""
+    cut = [n for n in _beside(size) if n]
+    return 2 * sum(cut) / len(cut) if cut else 1.0
+
+
+def surface(size: Size) -> float:
+    """Unknowns of the faces that a rank shares with others, sent and received ones counted
+    once."""
+    most = [max(c) for c in _cut(size.shape, size.space)]
+    cells = sum(
+        n * math.prod(most[:d] + most[d + 1 :]) for d, n in enumerate(_beside(size))
+    )
+    return cells * size.unknowns / math.prod(size.shape)
+
+
+@lru_cache(maxsize=4096)
+def _cycle(shape: tuple[int, ...], ranks: int) -> tuple[int, int]:
+    if len(shape) == 1 or ranks == 1:
+        return 0, 0
+    walls = (False,) * len(shape)
+    return expected.most(_cut(shape, ranks), walls, expected.axes_halved(shape))
+
+
+def traffic(size: Size) -> np.ndarray:
+    """[messages or bytes, of a cycle or of a halo]."""
+    messages, amount = _cycle(size.shape, size.space)
+    halo = 2 * neighbours(size), 2 * VALUE * surface(size)
+    return np.array([[messages, halo[0]], [amount, halo[1]]])
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How counts follow from the size.
+
+    Attributes:
+        work: solves times iterations, the mean of the runs.
+        sent: coefficients [messages or bytes, of a cycle or of a halo].
+    """
+
+    work: float
+    reductions: float
+    sent: np.ndarray
+
+    def at(self, size: Size) -> Counts:
+        """Of a run of this size."""
+        work = self.work / size.groups
+        sums = self.reductions * work if size.ranks > 1 else 0.0
+        messages, amount = (self.sent * traffic(size)).sum(axis=1)
+        return Counts(work, sums, work * float(messages), work * float(amount))
+
+
+def growth(rows: Sequence[Row]) -> Growth:
+    """Fitted to what was counted, in runs with a log."""
+    known = [(size_of(r), counts_of(r)) for r in rows if r.stages]
+    works = [r.work for r in rows if r.stages]
+    sums = [c.reductions / c.work for s, c in known if s.ranks > 1]
+    cut = [(s, c) for s, c in known if s.space > 1]
+    parts = np.array([traffic(s) for s, _ in cut]).reshape(-1, 2, 2)
+    told = np.array([(c.messages / c.work, c.bytes / c.work) for _, c in cut])
+    alone = len({s for s, _ in cut}) == 1
+    found = [
+        _fitted(parts[:, k], told[:, k], alone) if cut else np.zeros(2)
+        for k in range(2)
+    ]
+    return Growth(
+        float(np.mean(works)), float(np.mean(sums)) if sums else 0.0, np.array(found)
+    )
+
+
+def _fitted(parts: np.ndarray, told: np.ndarray, alone: bool) -> np.ndarray:
+    """Coefficients of [run, part]; one for both where runs of one size tell no more."""
+    sent = told > 0
+    if not sent.any():
+        return np.zeros(2)
+    relative = parts[sent] / told[sent, None]
+    if alone:
+        return np.full(2, 1 / relative.sum(axis=1).mean())
+    found: np.ndarray = nnls(relative, np.ones(len(relative)))[0]
+    return found
