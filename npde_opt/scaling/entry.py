@@ -104,7 +104,11 @@ def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
     asked = _asked(given)
     launcher = _launcher(given)
     plan.check(here=given.by == "mpirun")
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        allowed = f"a folder that can be made ({error.strerror})"
+        raise InputError("--out", given.out, allowed) from error
     lock = RunLock(given.out)
     try:
         place = launch.opened(given.out, plan, launcher, given.overwrite)

@@ -90,7 +90,8 @@ class Place:
 
 
 def opened(out: Path, plan: Plan, launcher: str, overwrite: bool) -> Place:
-    """The study's folder: a new one, or one with a study of the same plan, which goes on.
+    """The study's folder: a new one, or one with a study of the same plan or of a part of it, which
+    goes on. What came to no good end in any run, as a command that the driver refused, makes room.
 
     Args:
         out: a folder whose lock this process has.
@@ -100,16 +101,22 @@ def opened(out: Path, plan: Plan, launcher: str, overwrite: bool) -> Place:
     """
     place = Place(out.resolve(), plan, launcher)
     record = place.out / STUDY
-    if overwrite and record.exists():
+    if record.exists() and (overwrite or _is_vain(Place(place.out, begun(out), ""))):
         _emptied(place.out)
-    if record.exists():
-        if begun(place.out) != plan:
-            raise InputError("--out", out, "a folder of the same study, or --overwrite")
-        return place
-    if any(p.name != LOCK for p in place.out.iterdir()):
+    if not record.exists() and any(p.name != LOCK for p in place.out.iterdir()):
         raise InputError("--out", out, "a new or an empty folder")
+    if record.exists() and not plan.goes_on_with(begun(place.out)):
+        allowed = "a folder of the same study or of some of its runs, or --overwrite"
+        raise InputError("--out", out, allowed)
     _write(record, plan.text())
     return place
+
+
+def _is_vain(place: Place) -> bool:
+    """Whether runs ended, and none of them well."""
+    costs = [place.cost(run) for run in place.plan.runs()]
+    ended = [cost for cost in costs if cost is not None]
+    return bool(ended) and all(cost["code"] for cost in ended)
 
 
 def begun(out: Path) -> Plan:

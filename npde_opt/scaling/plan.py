@@ -138,6 +138,11 @@ class Plan:
         factor = (ranks / min(self.ranks)) ** (1 / len(grid))
         return tuple(_multiple(n * factor, math.gcd(n, HALVED)) for n in grid)
 
+    def goes_on_with(self, other: Plan) -> bool:
+        """Whether it has all runs of another one of the same command."""
+        same = (self.command, self.where) == (other.command, other.where)
+        return same and set(self.runs()) >= set(other.runs())
+
     def text(self) -> str:
         """study.json."""
         return json.dumps(asdict(self), indent=2) + "\n"

@@ -178,6 +178,32 @@ def test_another_study_needs_another_folder(call, capsys):
     assert call(out=call.out.parent / "other") == 2
 
 
+def test_a_study_grows(call, capsys):
+    """More numbers of ranks go to what is there."""
+    assert call(ranks=("1", "2")) == 0
+    capsys.readouterr()
+    assert call() == 0
+    told = capsys.readouterr().out
+    assert "3 of 3: 8x8-r4-g1-0" in told and "2 of 3" not in told
+    assert [r["ranks"] for r in table(call.out)] == ["1", "2", "4"]
+
+
+def test_a_refused_command_may_be_mended(call, capsys, monkeypatch):
+    """Another command in the same folder, where no run of the first came to a good end."""
+    monkeypatch.setenv("REFUSES", "1")
+    assert call(ranks=("1", "4")) == 1
+    monkeypatch.delenv("REFUSES")
+    assert call(ranks=("1", "2")) == 0
+    assert call(ranks=("1", "4")) == 2
+    assert "some of its runs" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told(call, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert call(out=tmp_path / "file" / "study") == 2
+    assert "--out: got" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("launcher", "said"),
     [("no-such-launcher -n {ranks}", "a program that is installed"), ("mpirun", "with {ranks}")],
