@@ -103,13 +103,28 @@ class Identity(Activation):
         return np.zeros_like(v)
 
 
+def tanh(v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """tanh v of a box, in `out` (which may be v itself) or an array of its own."""
+    from npde_opt.networks import hyperbolic
+
+    if out is None:
+        out = np.array(v, order="C")
+    elif out is not v:
+        out[...] = v
+    # One row where there are no gaps, as those of small grids are short.
+    rows = out.reshape(1, 1, -1) if out.flags.c_contiguous else out
+    box = Flat(rows)
+    hyperbolic.tanh_rows(box.line, box.counts, box.steps, rows.shape[-1])
+    return out
+
+
 class Tanh(Activation):
     """tanh v"""
 
     from_value = True
 
     def run(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        return np.tanh(v, out=v)
+        return tanh(v, out=v)
 
     def pull(
         self,
@@ -133,14 +148,14 @@ class Tanh(Activation):
         return -2 * kept * (1 - kept * kept)
 
     def value(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        return np.tanh(v)
+        return tanh(v)
 
     def slope(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        h = np.tanh(v)
+        h = tanh(v)
         return 1 - h * h
 
     def curvature(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
-        h = np.tanh(v)
+        h = tanh(v)
         return -2 * h * (1 - h * h)
 
 
@@ -188,7 +203,7 @@ class Softplus(Activation):
 
     def slope(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         half = v.dtype.type(0.5)
-        return half + half * np.tanh(half * v)
+        return half + half * tanh(half * v)
 
     def curvature(self, v: np.ndarray, theta: np.ndarray) -> np.ndarray:
         slope = self.slope(v, theta)

@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from npde_opt.networks.place import Place
 
-CACHE = 1 << 20
+CACHE = 1 << 22
 """Bytes of a box, which is half of what a core's second cache has, at most machines."""
 LENGTH = 512
 """Values of x, of all samples of a box, from which BLAS is at its best."""
