@@ -8,7 +8,7 @@ from petsc4py import PETSc
 from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import assembled
 from npde_opt.networks.place import Place
-from npde_opt.networks.strips import WORK, Box, matrices
+from npde_opt.networks.strips import Box, together
 
 
 class Mixing(Loops):
@@ -43,24 +43,49 @@ class Mixing(Loops):
 class Mixed(Reading):
     """The product of a matrix with the channels of a state."""
 
+    adds = True
+
     def __init__(self, w: np.ndarray, u: np.ndarray, back: bool):
-        self.w, self.u, self.back = w.astype(u.dtype, copy=False), u, back
+        from npde_opt.networks import sums_of_rows
+
+        self.u, self.back, self.loops = u, back, sums_of_rows
+        self.shape = w.shape
+        self.w = sums_of_rows.whole(w, u.dtype)
         self.width, self.gathers = sum(w.shape), True
-        self.total = np.zeros(w.shape[::-1])
+        self._total = np.zeros(self.w.shape)
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
-        rows, target = matrices(self.u[box.index]), matrices(out)
-        if not add:
-            np.matmul(self.w, rows, out=target)
-            return
-        more = WORK.take("outputs", target.shape, out.dtype)
-        np.matmul(self.w, rows, out=more)
-        target += more
+        (read, to), rows, length = together(self.u[box.index], out)
+        offsets = self.loops.evenly(read.steps[0], self.shape[1])
+        counts = self.shape[0], *rows
+        self.loops.combine(
+            self.w,
+            offsets,
+            read.line,
+            read.steps[1:],
+            add,
+            to.line,
+            counts,
+            to.steps,
+            length,
+        )
 
     def gather(self, box: Box, other: np.ndarray) -> None:
-        found = matrices(self.u[box.index]) @ matrices(other).swapaxes(-1, -2)
-        self.total += found.sum(axis=(0, 1))
+        (read, y), rows, length = together(self.u[box.index], other)
+        offsets = self.loops.evenly(read.steps[0], self.shape[1])
+        counts = self.shape[0], *rows
+        self.loops.gather(
+            self._total,
+            offsets,
+            read.line,
+            read.steps[1:],
+            y.line,
+            counts,
+            y.steps,
+            length,
+        )
 
     @property
     def weights(self) -> np.ndarray:
-        return self.total if self.back else self.total.T
+        found = self._total[:, : self.shape[1]]
+        return found.T if self.back else found

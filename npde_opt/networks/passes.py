@@ -33,10 +33,13 @@ class Hidden:
 
     def at(self, box: Box, v: np.ndarray) -> np.ndarray:
         """h of a box; leaves in v what the activation keeps of it."""
-        self.inner.product(box, v)
+        first = self.inner.adds and self.bias is not None
+        if first:
+            v[...] = by_channel(self.bias, v)
+        self.inner.product(box, v, add=first)
         if self.driven is not None:
             v += self.driven[box.index]
-        if self.bias is not None:
+        if self.bias is not None and not first:
             v += by_channel(self.bias, v)
         return self.activation.run(v, self.theta)
 

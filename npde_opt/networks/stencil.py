@@ -148,14 +148,19 @@ def flipped(w: np.ndarray) -> np.ndarray:
     return np.flip(w, tuple(range(2, w.ndim))).swapaxes(0, 1)
 
 
+def held(of: Stencil) -> int:
+    """Values of a cell of a box: what is read is there once more, with its ghosts."""
+    return 2 * sum(of.shape[:2])
+
+
 class Correlation(Reading):
     """W * u at boxes of the target."""
 
+    adds = True
+
     def __init__(self, of: Stencil, windows: Windows):
         self.of, self.windows = of, windows
-        c, d = of.shape[:2]
-        self.width = 2 * c + d * of.taps[-1]
-        self.gathers = d <= c
+        self.width, self.gathers = held(of), True
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         self.windows.product(box, out, add)
@@ -165,7 +170,7 @@ class Correlation(Reading):
 
     @property
     def weights(self) -> np.ndarray:
-        return self.windows.weights.reshape(self.of.shape)
+        return self.windows.weights
 
 
 class Transpose(Reading):
@@ -175,15 +180,13 @@ class Transpose(Reading):
 
     def __init__(self, of: Stencil, windows: Windows):
         self.of, self.windows = of, windows
-        c, d = of.shape[:2]
-        spread = windows.spread is not None
-        self.width = c + 2 * d * prod(of.taps) if spread else 2 * d + c * of.taps[-1]
+        self.width = held(of)
         self.outside = [axis.own_outside for axis in of.axes[::-1]]
         self.strides = tuple(axis.stride for axis in of.axes[::-1])
         # The first wanted cell within its period.
         self.shifts = [(a.wanted(a.at)[0] + a.before) % a.stride for a in of.axes[::-1]]
         plain = all(a.stride == 1 and a.mode != "replicate" for a in of.axes)
-        self.gathers = plain and c <= d
+        self.gathers = plain
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         if not any(below or above for below, above in self.outside):
@@ -245,11 +248,7 @@ class Transpose(Reading):
 
     @property
     def weights(self) -> np.ndarray:
-        dim = len(self.of.taps)
-        w = self.windows.weights
-        return flipped(w.reshape(*w.shape[:2], *self.of.taps[-dim:])).reshape(
-            self.of.shape
-        )
+        return flipped(self.windows.weights)
 
 
 def _every(r: int, first: int, last: int, stride: int) -> tuple[slice, slice]:

@@ -12,12 +12,12 @@ from itertools import product
 from math import isqrt, prod
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from npde_opt.networks.place import Place
 
 CACHE = 1 << 22
-"""Bytes of a box, which is half of what a core's second cache has, at most machines."""
+"""Bytes of a box: about a core's share of the last cache. Smaller boxes, which fit the second one,
+lose more by their number than they gain."""
 LENGTH = 512
 """Values of x, of all samples of a box, from which BLAS is at its best."""
 
@@ -92,6 +92,18 @@ def matrices(u: np.ndarray) -> np.ndarray:
     return moved.reshape(samples, k, channels, prod(rows))
 
 
+class _Line:
+    """So many values from the first one of an array on, for numpy; `as_strided` takes thrice the
+    time, at every box."""
+
+    def __init__(self, of: np.ndarray, length: int):
+        self.of = of  # lives as long as the line does
+        self.__array_interface__ = of.__array_interface__ | {
+            "shape": (length,),
+            "strides": None,
+        }
+
+
 class Flat:
     """A box [c, s, k, j, i] for compiled loops: all from its first value to its last one as a
     line, in which row (c, s, k, j) begins at the product of these with `steps`. Rows have no
@@ -114,7 +126,25 @@ class Flat:
             return
         first_to_last = zip(self.counts, self.steps, strict=True)
         length = n + sum((count - 1) * step for count, step in first_to_last)
-        self.line = as_strided(u, (length if u.size else 0,), (size,))
+        self.line = np.asarray(_Line(u, length if u.size else 0))
+
+
+def together(
+    one: np.ndarray, other: np.ndarray
+) -> tuple[tuple[Flat, Flat], tuple[int, int, int], int]:
+    """Two boxes of the same cells, with the counts (s, k, j) of rows that have no gaps in either,
+    which are as long as they can be, and their length."""
+    flats, length = (Flat(one), Flat(other)), one.shape[-1]
+    counts = list(flats[0].counts[1:])
+    for axis in (2, 1, 0):
+        if counts[axis] == 1:
+            continue
+        if any(f.steps[axis + 1] != length for f in flats):
+            break
+        length *= counts[axis]
+        counts[axis] = 1
+    s, k, j = counts
+    return flats, (s, k, j), length
 
 
 def by_channel(values: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -1,84 +1,61 @@
-"""Sums of a few rows of cells, times weights, in compiled loops:
+"""Sums of rows of cells, times weights, of a box of results [c, s, k, j, i]:
 
     combine   y_c(I) = sum_t W[c, t] P(I + o_t)
     gather    G[c, t] = sum_I y_c(I) P(I + o_t),
 
-o_t the place in memory of what term t reads. Two results and four terms at a time are in registers:
-each value that is read from the cache serves two products. Up to a dozen results this is
-faster than a product of matrices, which brings its blocks into another order first.
+o_t the place in memory of what term t reads, beside where the row of results begins to read. Between
+few channels that is faster than products of matrices, which bring blocks into another order first
+and ask for what shifts read beside each other.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from npde_opt.compiling import compiled
+from npde_opt.networks.vectors import (
+    BYTES,
+    TERMS,
+    combine_eight,
+    combine_four,
+    combine_one,
+    combine_two,
+    gather_one,
+    gather_two,
+)
 
-FOUR = 4
-"""Terms at a time."""
 TILE = 1024
 """Bytes of a row that are worked on at a time, so that the rows of some dozens of terms stay in a
 core's first cache."""
+TOGETHER = 1024
+"""Values of a result that `gather` sums in registers, in the precision of what is read."""
 
 Three = tuple[int, int, int]
 Four = tuple[int, int, int, int]
 
 
-def padded(w: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [c, t] and offsets [t] with terms of weight 0, so that they are fours."""
-    more = -w.shape[1] % FOUR
-    repeated = np.concatenate([offsets, np.repeat(offsets[-1:], more)])
-    return np.pad(w, ((0, 0), (0, more))), repeated.astype(np.int64)
+def whole(w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Weights [c, t] with terms of weight 0, so that terms are whole blocks."""
+    count = w.shape[1]
+    found = np.zeros((len(w), count + -count % TERMS), dtype)
+    found[:, :count] = w
+    return found
 
 
-@compiled
-def _rows(
-    u: np.ndarray, at: int, offsets: np.ndarray, t: int, n: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What terms t to t + 3 read."""
-    a, b = at + offsets[t], at + offsets[t + 1]
-    c, d = at + offsets[t + 2], at + offsets[t + 3]
-    return u[a : a + n], u[b : b + n], u[c : c + n], u[d : d + n]
+def longer(offsets: np.ndarray) -> np.ndarray:
+    """As many as terms of such weights: those without weight read what the last one does."""
+    found = np.empty(len(offsets) + -len(offsets) % TERMS, np.int64)
+    found[: len(offsets)] = offsets
+    found[len(offsets) :] = offsets[-1:]
+    return found
 
 
-@compiled
-def _add_to_two(
-    w: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    one: np.ndarray,
-    two: np.ndarray,
-    add: bool,
-    n: int,
-) -> None:
-    a, b, c, d = rows
-    w0, w1, w2, w3 = w[0, 0], w[0, 1], w[0, 2], w[0, 3]
-    v0, v1, v2, v3 = w[1, 0], w[1, 1], w[1, 2], w[1, 3]
-    if add:
-        for x in range(n):
-            one[x] += w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
-            two[x] += v0 * a[x] + v1 * b[x] + v2 * c[x] + v3 * d[x]
-    else:
-        for x in range(n):
-            one[x] = w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
-            two[x] = v0 * a[x] + v1 * b[x] + v2 * c[x] + v3 * d[x]
-
-
-@compiled
-def _add_to_one(
-    w: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    one: np.ndarray,
-    add: bool,
-    n: int,
-) -> None:
-    a, b, c, d = rows
-    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
-    if add:
-        for x in range(n):
-            one[x] += w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
-    else:
-        for x in range(n):
-            one[x] = w0 * a[x] + w1 * b[x] + w2 * c[x] + w3 * d[x]
+@lru_cache(maxsize=256)
+def evenly(step: int, count: int) -> np.ndarray:
+    """Offsets 0, step, 2 step, ..."""
+    return longer(step * np.arange(count))
 
 
 @compiled
@@ -96,13 +73,13 @@ def combine(
     """out = or += y in rows of this length.
 
     Args:
-        w, offsets: W [c, t] and o [t], t a multiple of four.
+        w, offsets: W [c, t] and o [t].
         u: all that is read, in which the row of results (s, k, j) begins to read at the product
             of these with `u_steps`.
         out, counts, steps: the box of results; see strips.Flat.
     """
     channels, terms = w.shape
-    tile = TILE // u.itemsize
+    tile, step, lanes = TILE // u.itemsize, steps[0], BYTES // u.itemsize
     for s in range(counts[1]):
         for z in range(counts[2]):
             for y in range(counts[3]):
@@ -110,70 +87,22 @@ def combine(
                 place = s * steps[1] + z * steps[2] + y * steps[3]
                 for first in range(0, length, tile):
                     n = min(tile, length - first)
-                    for c in range(0, channels, 2):
-                        to = place + first + c * steps[0]
-                        one = out[to : to + n]
-                        pair = c + 1 < channels
-                        two = out[to + steps[0] :][:n] if pair else one
-                        for t in range(0, terms, 4):
-                            rows = _rows(u, row + first, offsets, t, n)
-                            more = add or t > 0
-                            if pair:
-                                k = w[c : c + 2, t : t + 4]
-                                _add_to_two(k, rows, one, two, more, n)
-                            else:
-                                _add_to_one(w[c, t : t + 4], rows, one, more, n)
-
-
-@compiled
-def _gather_two(
-    one: np.ndarray,
-    two: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    total: np.ndarray,
-    n: int,
-) -> None:
-    a, b, c, d = rows
-    none = one.dtype.type(0)
-    w0 = w1 = w2 = w3 = v0 = v1 = v2 = v3 = none
-    for x in range(n):
-        w0 += one[x] * a[x]
-        w1 += one[x] * b[x]
-        w2 += one[x] * c[x]
-        w3 += one[x] * d[x]
-        v0 += two[x] * a[x]
-        v1 += two[x] * b[x]
-        v2 += two[x] * c[x]
-        v3 += two[x] * d[x]
-    total[0, 0] += w0
-    total[0, 1] += w1
-    total[0, 2] += w2
-    total[0, 3] += w3
-    total[1, 0] += v0
-    total[1, 1] += v1
-    total[1, 2] += v2
-    total[1, 3] += v3
-
-
-@compiled
-def _gather_one(
-    one: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    total: np.ndarray,
-    n: int,
-) -> None:
-    a, b, c, d = rows
-    none = one.dtype.type(0)
-    w0 = w1 = w2 = w3 = none
-    for x in range(n):
-        w0 += one[x] * a[x]
-        w1 += one[x] * b[x]
-        w2 += one[x] * c[x]
-        w3 += one[x] * d[x]
-    total[0] += w0
-    total[1] += w1
-    total[2] += w2
-    total[3] += w3
+                    at, to, c = row + first, place + first, 0
+                    while n < 2 * lanes and c + 8 <= channels:
+                        k = to + c * step
+                        combine_eight(w, terms, c, offsets, u, at, add, out, k, step, n)
+                        c += 8
+                    while c + 4 <= channels:
+                        k = to + c * step
+                        combine_four(w, terms, c, offsets, u, at, add, out, k, step, n)
+                        c += 4
+                    if c + 2 <= channels:
+                        k = to + c * step
+                        combine_two(w, terms, c, offsets, u, at, add, out, k, step, n)
+                        c += 2
+                    if c < channels:
+                        k = to + c * step
+                        combine_one(w, terms, c, offsets, u, at, add, out, k, step, n)
 
 
 @compiled
@@ -187,26 +116,34 @@ def gather(
     steps: Four,
     length: int,
 ) -> None:
-    """total [c, t] += G, in double precision; sums in that of u are of `TILE` at most. For
-    arguments see `combine`; `y` is a box of results."""
+    """total [c, t] += G, in double precision; sums of a few rows are in that of u. For arguments
+    see `combine` and `whole`; `y` is a box of results."""
     channels, terms = total.shape
-    tile = TILE // u.itemsize
-    for s in range(counts[1]):
+    tile, step = TILE // u.itemsize, steps[0]
+    wide = min(max(length, 1), tile)
+    rows = max(min(TOGETHER // wide, counts[3]), 1)
+    # Of short pictures several, of long rows a part.
+    samples = max(TOGETHER // (wide * max(counts[3], 1)), 1) if rows == counts[3] else 1
+    for s in range(0, counts[1], samples):
+        m = min(samples, counts[1] - s)
         for z in range(counts[2]):
-            for j in range(counts[3]):
+            for j in range(0, counts[3], rows):
+                k = min(rows, counts[3] - j)
                 row = s * u_steps[0] + z * u_steps[1] + j * u_steps[2]
                 place = s * steps[1] + z * steps[2] + j * steps[3]
                 for first in range(0, length, tile):
                     n = min(tile, length - first)
-                    for c in range(0, channels, 2):
-                        at = place + first + c * steps[0]
-                        one = y[at : at + n]
-                        pair = c + 1 < channels
-                        two = y[at + steps[0] :][:n] if pair else one
-                        for t in range(0, terms, 4):
-                            rows = _rows(u, row + first, offsets, t, n)
-                            if pair:
-                                found = total[c : c + 2, t : t + 4]
-                                _gather_two(one, two, rows, found, n)
-                            else:
-                                _gather_one(one, rows, total[c, t : t + 4], n)
+                    at, to, c = row + first, place + first, 0
+                    while c + 2 <= channels:
+                        for t in range(0, terms, TERMS):
+                            gather_two(
+                                total, terms, c, offsets, t, u, at, y, to + c * step, step,
+                                m, u_steps[0], steps[1], k, u_steps[2], steps[3], n,
+                            )  # fmt: skip
+                        c += 2
+                    if c < channels:
+                        for t in range(0, terms, TERMS):
+                            gather_one(
+                                total, terms, c, offsets, t, u, at, y, to + c * step, step,
+                                m, u_steps[0], steps[1], k, u_steps[2], steps[3], n,
+                            )  # fmt: skip
