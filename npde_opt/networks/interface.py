@@ -57,7 +57,7 @@ class Reading(Protocol):
     """Whether `gather` is offered, as it costs less here than in a loop of its own; the same on all
     ranks."""
 
-    adds = False
+    adds: bool = False
     """Whether adding a product to what is there costs no more than to write it."""
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:

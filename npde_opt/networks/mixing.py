@@ -43,7 +43,7 @@ class Mixing(Loops):
 class Mixed(Reading):
     """The product of a matrix with the channels of a state."""
 
-    adds = True
+    adds: bool = True
 
     def __init__(self, w: np.ndarray, u: np.ndarray, back: bool):
         from npde_opt.networks import sums_of_rows

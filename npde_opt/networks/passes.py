@@ -33,14 +33,16 @@ class Hidden:
 
     def at(self, box: Box, v: np.ndarray) -> np.ndarray:
         """h of a box; leaves in v what the activation keeps of it."""
-        first = self.inner.adds and self.bias is not None
-        if first:
-            v[...] = by_channel(self.bias, v)
-        self.inner.product(box, v, add=first)
+        bias = by_channel(self.bias, v) if self.bias is not None else None
+        if bias is not None and self.inner.adds:
+            v[...] = bias
+            self.inner.product(box, v, add=True)
+        else:
+            self.inner.product(box, v)
+            if bias is not None:
+                v += bias
         if self.driven is not None:
             v += self.driven[box.index]
-        if self.bias is not None and not first:
-            v += by_channel(self.bias, v)
         return self.activation.run(v, self.theta)
 
 

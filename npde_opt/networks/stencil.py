@@ -156,7 +156,7 @@ def held(of: Stencil) -> int:
 class Correlation(Reading):
     """W * u at boxes of the target."""
 
-    adds = True
+    adds: bool = True
 
     def __init__(self, of: Stencil, windows: Windows):
         self.of, self.windows = of, windows

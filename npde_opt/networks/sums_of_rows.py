@@ -3,9 +3,9 @@
     combine   y_c(I) = sum_t W[c, t] P(I + o_t)
     gather    G[c, t] = sum_I y_c(I) P(I + o_t),
 
-o_t the place in memory of what term t reads, beside where the row of results begins to read. Between
-few channels that is faster than products of matrices, which bring blocks into another order first
-and ask for what shifts read beside each other.
+o_t the place in memory of what term t reads, from where the row of results begins to read. It is
+faster than products of matrices, which bring blocks into another order first and want what shifts
+read beside each other.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -28,6 +28,12 @@ TERMS = 4
 Value = Any
 """Of LLVM's."""
 WHOLE = ir.IntType(64)
+
+
+def _place(builder: Any, kind: Any) -> Value:
+    """Of a value, which is in a register where all is said."""
+    place: Any = cgutils.alloca_once
+    return place(builder, kind)
 
 
 class Vectors:
@@ -48,7 +54,7 @@ class Vectors:
 
     def sums(self, count: int) -> list[Value]:
         """Places of sums, which are 0."""
-        found = [cgutils.alloca_once(self.b, self.type) for _ in range(count)]
+        found = [_place(self.b, self.type) for _ in range(count)]
         for place in found:
             self.b.store(self._none, place)
         return found
@@ -81,11 +87,11 @@ class Vectors:
         first = self.b.insert_element(
             ir.Constant(index, ir.Undefined), skipped, self._first
         )
-        skips = self.b.shuffle_vector(first, ir.Constant(index, ir.Undefined), self._zeros)
-        lanes = ir.Constant(index, list(range(self.lanes)))
-        return self.b.select(
-            self.b.icmp_signed(">=", lanes, skips), value, self._none
+        skips = self.b.shuffle_vector(
+            first, ir.Constant(index, ir.Undefined), self._zeros
         )
+        lanes = ir.Constant(index, list(range(self.lanes)))
+        return self.b.select(self.b.icmp_signed(">=", lanes, skips), value, self._none)
 
     def add_product(self, sum_: Value, one: Value, two: Value) -> None:
         """In one instruction where the processor has it."""
@@ -98,7 +104,8 @@ class Vectors:
         letters = {4: "f32", 8: "f64"}[self.size]
         kind = ir.FunctionType(self.real, [self.real, self.type])
         name = f"llvm.vector.reduce.fadd.v{self.lanes}{letters}"
-        add = cgutils.get_or_insert_function(self.b.module, kind, name)
+        known: Any = cgutils.get_or_insert_function
+        add = known(self.b.module, kind, name)
         none = ir.Constant(self.real, 0.0)
         found = self.b.call(add, [none, self.b.load(sum_)], fastmath=("reassoc",))
         return found if self.size == 8 else self.b.fpext(found, ir.DoubleType())
@@ -121,154 +128,194 @@ def _rest(builder: Any, start: Value, end: Value, width: int) -> Value:
     return builder.sub(end, builder.srem(builder.sub(end, start), _number(width)))
 
 
-def _reaches(builder: Any, last: Value) -> Value:
-    """Whether a vector from `last` on begins in the row."""
-    return builder.icmp_signed(">=", last, _number(0))
+class Combined(NamedTuple):
+    """Arguments of `combine`, of arrays where their values are."""
+
+    w: Value
+    terms: Value
+    """How many."""
+    first: Value
+    """Number of the first result."""
+    offsets: Value
+    u: Value
+    at: Value
+    """Where the row of u begins."""
+    add: Value
+    """Whether to add to what is there."""
+    y: Value
+    to: Value
+    """Where the row of the first result begins."""
+    step: Value
+    """From there to that of the next result."""
+    n: Value
 
 
-def _pointers(context: Any, builder: Any, kinds: Sequence[Any], given: Any) -> list[Value]:
+class Gathered(NamedTuple):
+    """Arguments of `gather`, of arrays where their values are: see `Combined`."""
+
+    total: Value
+    terms: Value
+    first: Value
+    offsets: Value
+    term: Value
+    """Number of the first term."""
+    u: Value
+    at: Value
+    y: Value
+    to: Value
+    step: Value
+    samples: Value
+    u_sample: Value
+    """From a sample to the next."""
+    y_sample: Value
+    rows: Value
+    u_row: Value
+    """From a row to the next."""
+    y_row: Value
+    n: Value
+
+
+def _pointers(context: Any, builder: Any, kinds: Sequence[Any], given: Any) -> Any:
     """Arguments, of arrays where their values are."""
-    found = []
     for kind, value in zip(kinds, given, strict=True):
-        if isinstance(kind, types.Array):
-            value = context.make_array(kind)(context, builder, value).data
-        found.append(value)
-    return found
+        array = isinstance(kind, types.Array)
+        yield context.make_array(kind)(context, builder, value).data if array else value
+
+
+def _vectors(context: Any, builder: Any, kind: Any) -> Vectors:
+    """For values of numba's type of an array."""
+    size = kind.dtype.bitwidth // 8
+    return Vectors(builder, context.get_data_type(kind.dtype), size, BYTES // size)
 
 
 def _combiner(results: int) -> Any:
-    """combine of so many results; n, at, to, step and first count values."""
+    """combine of so many results."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def combine(
-        typing: Any, w: Any, terms: Any, first: Any, offsets: Any, u: Any, at: Any,
-        add: Any, out: Any, to: Any, step: Any, n: Any,
+        _: Any, w: Any, terms: Any, first: Any, offsets: Any, u: Any, at: Any, add: Any,
+        y: Any, to: Any, step: Any, n: Any,
     ) -> Any:  # fmt: skip
         def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            kind = u.dtype
-            real, size = context.get_data_type(kind), kind.bitwidth // 8
-            values = _pointers(context, builder, signature.args, given)
-            end, bits = values[-1], Vectors(builder, real, size, BYTES // size)
-            begin, count = _number(0), SUMS // results
-            while count:
-                with _blocks(builder, begin, end, bits.lanes * count) as x:
-                    _combined(bits, count, results, x, x, *values[:-1])
-                begin = _rest(builder, begin, end, bits.lanes * count)
-                count //= 2
-            one = bits.of_one()
-            with builder.if_then(builder.icmp_signed("<", begin, end)):
-                last = builder.sub(end, _number(bits.lanes))
-                with builder.if_else(_reaches(builder, last)) as (long, short):
-                    with long:
-                        _combined(bits, 1, results, last, begin, *values[:-1])
-                    with short, _blocks(builder, begin, end, 1) as x:
-                        _combined(one, 1, results, x, x, *values[:-1])
+            made = Combined(*_pointers(context, builder, signature.args, given))
+            _combine(_vectors(context, builder, u), results, made)
             return context.get_dummy_value()
 
         whole = types.int64
-        return (
-            types.void(w, whole, whole, offsets, u, whole, types.boolean, out, *[whole] * 3),
-            code,
-        )
+        kinds = (w, whole, whole, offsets, u, whole, types.boolean, y, *[whole] * 3)
+        return types.void(*kinds), code
 
     return combine
 
 
-def _combined(
-    v: Vectors, count: int, results: int, x: Value, begin: Value, w: Value, terms: Value, first: Value,
-    offsets: Value, u: Value, at: Value, add: Value, out: Value, to: Value, step: Value,
-) -> None:  # fmt: skip
-    """So many vectors from x on of all results; cells before `begin` have theirs."""
+def _combine(v: Vectors, results: int, given: Combined) -> None:
+    """Of all cells: several vectors at a time, then fewer, and the last one over again where cells
+    are left, or these one by one."""
+    b, end = v.b, given.n
+    begin, count = _number(0), SUMS // results
+    while count:
+        with _blocks(b, begin, end, v.lanes * count) as x:
+            _combine_block(v, count, results, x, x, given)
+        begin = _rest(b, begin, end, v.lanes * count)
+        count //= 2
+    with b.if_then(b.icmp_signed("<", begin, end)):
+        last = b.sub(end, _number(v.lanes))
+        enough = b.icmp_signed(">=", last, _number(0))
+        with b.if_else(enough) as (long, short):
+            with long:
+                _combine_block(v, 1, results, last, begin, given)
+            with short, _blocks(b, begin, end, 1) as x:
+                _combine_block(v.of_one(), 1, results, x, x, given)
+
+
+def _combine_block(
+    v: Vectors, count: int, results: int, x: Value, begin: Value, given: Combined
+) -> None:
+    """So many vectors from x on of all results; nothing is added to cells before `begin`."""
     b = v.b
     sums = [v.sums(count) for _ in range(results)]
     cells = [b.add(x, _number(i * v.lanes)) for i in range(count)]
-    with cgutils.for_range(b, terms, intp=WHOLE) as loop:
-        offset = b.load(b.gep(offsets, [loop.index]))
-        here = b.add(at, offset)
-        read = [v.load(u, b.add(here, cell)) for cell in cells]
+    with cgutils.for_range(b, given.terms, intp=WHOLE) as loop:
+        offset = b.load(b.gep(given.offsets, [loop.index]))
+        here = b.add(given.at, offset)
+        read = [v.load(given.u, b.add(here, cell)) for cell in cells]
         for r, row in enumerate(sums):
-            place = b.add(b.mul(b.add(first, _number(r)), terms), loop.index)
-            weight = v.everywhere(w, place)
+            line = b.mul(b.add(given.first, _number(r)), given.terms)
+            weight = v.everywhere(given.w, b.add(line, loop.index))
             for sum_, value in zip(row, read, strict=True):
                 v.add_product(sum_, weight, value)
     for r, row in enumerate(sums):
-        line = b.add(to, b.mul(step, _number(r)))
+        line = b.add(given.to, b.mul(given.step, _number(r)))
         for sum_, cell in zip(row, cells, strict=True):
             place, found = b.add(line, cell), b.load(sum_)
-            with b.if_else(add) as (more, new):
+            with b.if_else(given.add) as (more, new):
                 with more:
-                    new_ones = v.from_on(found, cell, begin)
-                    v.store(b.fadd(v.load(out, place), new_ones), out, place)
+                    added = v.from_on(found, cell, begin)
+                    v.store(b.fadd(v.load(given.y, place), added), given.y, place)
                 with new:
-                    v.store(found, out, place)
+                    v.store(found, given.y, place)
 
 
 def _gatherer(results: int) -> Any:
-    """gather of so many results; total is the part [results, TERMS] of one, in double precision."""
+    """gather of so many results, over samples and rows; total is in double precision."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def gather(
-        typing: Any, total: Any, terms: Any, first: Any, offsets: Any, term: Any, u: Any,
-        at: Any, y: Any, to: Any, step: Any, samples: Any, u_sample: Any, y_sample: Any,
-        rows: Any, u_row: Any, y_row: Any, n: Any,
+        _: Any, total: Any, terms: Any, first: Any, offsets: Any, term: Any, u: Any, at: Any,
+        y: Any, to: Any, step: Any, samples: Any, u_sample: Any, y_sample: Any, rows: Any,
+        u_row: Any, y_row: Any, n: Any,
     ) -> Any:  # fmt: skip
         def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            kind = u.dtype
-            real, size = context.get_data_type(kind), kind.bitwidth // 8
-            values = _pointers(context, builder, signature.args, given)
-            bits = Vectors(builder, real, size, BYTES // size)
-            many = builder.icmp_signed(">=", values[-1], _number(bits.lanes))
-            with builder.if_else(many) as (long, short):
+            made = Gathered(*_pointers(context, builder, signature.args, given))
+            v = _vectors(context, builder, u)
+            enough = builder.icmp_signed(">=", made.n, _number(v.lanes))
+            with builder.if_else(enough) as (long, short):
                 with long:
-                    _gathered(bits, results, values[-1], *values[:-1])
+                    _gather(v, results, made)
                 with short:
-                    _gathered(bits.of_one(), results, values[-1], *values[:-1])
+                    _gather(v.of_one(), results, made)
             return context.get_dummy_value()
 
         whole = types.int64
-        return (
-            types.void(total, whole, whole, offsets, whole, u, whole, y, *[whole] * 9),
-            code,
-        )
+        kinds = (total, whole, whole, offsets, whole, u, whole, y, *[whole] * 9)
+        return types.void(*kinds), code
 
     return gather
 
 
-def _gathered(
-    v: Vectors, results: int, end: Value, total: Value, terms: Value, first: Value,
-    offsets: Value, term: Value, u: Value, at: Value, y: Value, to: Value, step: Value,
-    samples: Value, u_sample: Value, y_sample: Value, rows: Value, u_row: Value, y_row: Value,
-) -> None:  # fmt: skip
+def _gather(v: Vectors, results: int, given: Gathered) -> None:
     """Of rows with as many cells as there are lanes, or more."""
     b = v.b
     sums = [v.sums(TERMS) for _ in range(results)]
-    numbers = [b.add(term, _number(t)) for t in range(TERMS)]
-    starts = [b.add(at, b.load(b.gep(offsets, [t]))) for t in numbers]
-    lines = [b.add(to, b.mul(step, _number(r))) for r in range(results)]
+    numbers = [b.add(given.term, _number(t)) for t in range(TERMS)]
+    starts = [b.add(given.at, b.load(b.gep(given.offsets, [t]))) for t in numbers]
+    lines = [b.add(given.to, b.mul(given.step, _number(r))) for r in range(results)]
 
     def add(u_at: Value, y_at: Value, x: Value, begin: Value) -> None:
         here, there = b.add(u_at, x), b.add(y_at, x)
-        read = [v.load(u, b.add(start, here)) for start in starts]
+        read = [v.load(given.u, b.add(start, here)) for start in starts]
         for row, line in zip(sums, lines, strict=True):
-            value = v.from_on(v.load(y, b.add(line, there)), x, begin)
+            value = v.from_on(v.load(given.y, b.add(line, there)), x, begin)
             for sum_, other in zip(row, read, strict=True):
                 v.add_product(sum_, value, other)
 
     with (
-        cgutils.for_range(b, samples, intp=WHOLE) as sample,
-        cgutils.for_range(b, rows, intp=WHOLE) as row,
+        cgutils.for_range(b, given.samples, intp=WHOLE) as sample,
+        cgutils.for_range(b, given.rows, intp=WHOLE) as row,
     ):
-        u_at = b.add(b.mul(sample.index, u_sample), b.mul(row.index, u_row))
-        y_at = b.add(b.mul(sample.index, y_sample), b.mul(row.index, y_row))
-        with _blocks(b, _number(0), end, v.lanes) as x:
+        s, j = sample.index, row.index
+        u_at = b.add(b.mul(s, given.u_sample), b.mul(j, given.u_row))
+        y_at = b.add(b.mul(s, given.y_sample), b.mul(j, given.y_row))
+        with _blocks(b, _number(0), given.n, v.lanes) as x:
             add(u_at, y_at, x, x)
-        begin = _rest(b, _number(0), end, v.lanes)
-        with b.if_then(b.icmp_signed("<", begin, end)):
-            add(u_at, y_at, b.sub(end, _number(v.lanes)), begin)
+        begin = _rest(b, _number(0), given.n, v.lanes)
+        # The last vector over again, without the cells that are counted.
+        with b.if_then(b.icmp_signed("<", begin, given.n)):
+            add(u_at, y_at, b.sub(given.n, _number(v.lanes)), begin)
     for r, found in enumerate(sums):
+        line = b.mul(b.add(given.first, _number(r)), given.terms)
         for t, sum_ in zip(numbers, found, strict=True):
-            place = b.add(b.mul(b.add(first, _number(r)), terms), t)
-            entry = b.gep(total, [place])
+            entry = b.gep(given.total, [b.add(line, t)])
             b.store(b.fadd(b.load(entry), v.total(sum_)), entry)
 
 

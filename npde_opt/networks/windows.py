@@ -98,7 +98,10 @@ class Windows:
             there = part[..., : length + more]
             self.ghosts.read(there, (ALL, box.samples), (*outer, x))
         lead = (len(found), channels, samples)
-        self._of, self._kept = box, found.reshape(*lead, *self._missing, *found.shape[3:])
+        self._of, self._kept = (
+            box,
+            found.reshape(*lead, *self._missing, *found.shape[3:]),
+        )
         WORK.owner = self._own
         return self._kept
 

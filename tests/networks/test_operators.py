@@ -62,18 +62,6 @@ OPERATORS = {
 }
 
 
-def test_few_channels_of_many_are_spread():
-    for name in OPERATORS:
-        if "many" in name:
-            op = OPERATORS[name]()
-            w, y = np.zeros(op.shape), np.zeros(op.target.shape(1))
-            readings = op.back(w, y), op.reading(w, np.zeros(op.source.shape(1)))
-            assert [r.windows.spread is not None for r in readings] == [
-                op.shape[0] > op.shape[1],
-                op.shape[0] < op.shape[1],
-            ]
-
-
 def drawn(where, samples, seed):
     """A state that is the same on any number of ranks."""
     shape = (where.channels, samples, *where.layout.shape[::-1])
