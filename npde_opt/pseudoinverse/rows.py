@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -39,6 +40,8 @@ TILE = 256
 """Rows that are copied at once where their order in memory changes: they stay in the cache."""
 GONE = 1e-8
 """The share of a row that may lie outside what was folded where it is taken out."""
+UNREADABLE = OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile
+"""What reading a damaged file raises."""
 FORMAT = 1
 """Of the files of `save`; others are refused."""
 
@@ -338,11 +341,18 @@ class Rows(ABC):
                 found = cls(features, targets, bool(first), comm, block, sampled)
                 found.kept = triangle.unpack(file["kept"], found.width)
                 found.count, found.blocks = (int(x) for x in file["counts"])
-                found.sample.go_on(file["rows"], file["keys"], int(file["seen"]))
-        except (OSError, KeyError, ValueError) as error:
+                rows, keys = file["rows"], file["keys"]
+                if rows.shape != (len(keys), found.width):
+                    raise ValueError(f"rows of shape {rows.shape}")
+                found.sample.go_on(rows, keys, int(file["seen"]))
+                if not np.isfinite(found.kept).all():
+                    raise ValueError("numbers that are not finite")
+        except UNREADABLE as error:
+            # Of a file that is no archive numpy says how to trust it.
+            told = "no archive" if "pickle" in str(error) else error
             allowed = f"a file that {cls.__name__}.save wrote"
             raise InputError(
-                "pseudoinverse: file", f"{path} ({error})", allowed
+                "pseudoinverse: file", f"{path} ({told})", allowed
             ) from error
         return found
 

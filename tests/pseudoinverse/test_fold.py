@@ -260,9 +260,24 @@ def test_a_stream_that_was_killed_goes_on_from_its_file(tmp_path, method):
     assert third.count == 50
     with pytest.raises(InputError, match="sizes"):
         method(4, 1).add_all(blocks, tmp_path / "kept.npz")
-    (tmp_path / "other").write_text("no fold")
-    with pytest.raises(InputError, match=f"{method.__name__}.save"):
-        method.load(tmp_path / "other")
+    content, other = (tmp_path / "kept.npz").read_bytes(), tmp_path / "other"
+    half = len(content) // 2
+    for damaged in (
+        b"",
+        b"no fold",
+        content[:half],
+        content[:half] + content[half + 9 :],
+    ):
+        other.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{method.__name__}.save"):
+            method.load(other)
+    with np.load(tmp_path / "kept.npz") as file:
+        arrays = dict(file)
+    for name in ("kept", "rows"):
+        with other.open("wb") as opened:
+            np.savez(opened, **arrays | {name: arrays[name][1:] * np.nan})
+        with pytest.raises(InputError, match=f"{method.__name__}.save"):
+            method.load(other)
 
 
 @pytest.mark.parametrize("method", METHODS.values())
