@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from npde_opt.errors import InputError, NpdeError
 from npde_opt.runs.lock import RunLock
@@ -15,6 +18,7 @@ from npde_opt.scaling import jobs, launch
 from npde_opt.scaling.plan import KINDS, Plan
 from npde_opt.scaling.predict import Network, nodes
 from npde_opt.scaling.report import Asked, report
+from npde_opt.signals import BATCH
 
 WAYS = ("mpirun", "reframe", "slurm", "pbs", "none")
 
@@ -74,6 +78,7 @@ def study(about: str | None, words: Sequence[str]) -> int:
     options = parser(about)
     own, _, command = _split(words)
     given = options.parse_args(own)
+    before = {number: signal.signal(number, _interrupt) for number in BATCH}
     try:
         return _study(given, command)
     except NpdeError as error:
@@ -82,6 +87,14 @@ def study(about: str | None, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 75
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    """What ends a run, by batch systems and terminals that close, is Ctrl-C to a study."""
+    raise KeyboardInterrupt
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:

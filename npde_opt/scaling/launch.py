@@ -33,6 +33,8 @@ STUDY, COST, OUTPUT, FOLDER = "study.json", "cost.json", "output.txt", "out"
 MPIRUN = "mpirun -n {ranks}"
 ENERGY = Path("/sys/class/powercap")
 WRONG_INPUT = InputError.exit_code
+PATIENCE = 30.0
+"""Seconds that a run has to end in."""
 
 
 class StudyError(NpdeError):
@@ -174,12 +176,14 @@ def one(place: Place, run: Run) -> Record:
     """Starts one run and leaves its cost.json.
 
     Raises:
-        InputError: where another job is at it.
+        InputError: where another job is at it, or a driver that outlived its study.
     """
     own = place.folder(run)
     own.mkdir(parents=True, exist_ok=True)
     lock = RunLock(own, run.ranks)
     try:
+        if (own / FOLDER / LOCK).exists():
+            RunLock(own / FOLDER).release()
         _emptied(own)
         return _costing(place, run, own)
     finally:
@@ -207,19 +211,34 @@ def _costing(place: Place, run: Run, own: Path) -> Record:
 def _call(
     words: Sequence[str], where: str | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """Runs it; where this process is stopped, so is what it started."""
     # With the environment that this process began with: a started MPI leaves its marks in the
     # real one, which stop every mpirun.
-    return subprocess.run(
+    with subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
         env=dict(os.environ),
         stdin=subprocess.DEVNULL,
         cwd=where,
-    )
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, said)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """As batch systems do: a signal that runs end well by, later one that ends all."""
+    process.terminate()
+    try:
+        process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _last(text: str) -> str:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from calling import environment
 
 from npde_opt.errors import InputError
+from npde_opt.runs import lock as locks
 from npde_opt.runs.lock import RunLock
 from npde_opt.scaling import jobs, launch
 from npde_opt.scaling.entry import study
@@ -18,7 +21,7 @@ from npde_opt.scaling.report import extrap
 ROOT = Path(__file__).parents[2]
 
 STAND_IN = """
-import json, os, pathlib, sys
+import json, os, pathlib, signal, sys, time
 arguments = sys.argv
 ranks = int(os.environ["RANKS"])
 out = pathlib.Path(arguments[arguments.index("--out") + 1])
@@ -27,6 +30,10 @@ side = int(arguments[arguments.index("--grid") + 1])
 if ranks == int(os.environ.get("FAILS", 0)):
     print("error: it is the rank's fault")
     sys.exit(3)
+if os.environ.get("STOPS"):
+    pathlib.Path(os.environ["STOPS"]).write_text(str(os.getpid()))
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(5)
 if os.environ.get("REFUSES"):
     print("error: case: got nothing; allowed: something")
     sys.exit(2)
@@ -56,6 +63,7 @@ def call(tmp_path, monkeypatch):
         place.rates(ranks).write_text(json.dumps(rates))
 
     monkeypatch.setattr(launch, "measure", measure)
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
 
     def go(*options, ranks=("1", "2", "4"), out=tmp_path / "study", drawn=False):
         words = ["--out", str(out), "--ranks", *ranks, "--grid", "8", "8", *options]
@@ -124,6 +132,30 @@ def test_a_damaged_record_is_told(call, capsys):
     (call.out / launch.STUDY).write_text("{")
     assert call() == 2
     assert "what a study wrote" in capsys.readouterr().err
+
+
+def test_a_stopped_study_stops_its_run(call, tmp_path, capsys, monkeypatch):
+    kept = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    monkeypatch.setenv("STOPS", str(tmp_path / "pid"))
+    assert call(ranks=("1", "2")) == 75
+    assert signal.signal(signal.SIGTERM, kept) is signal.SIG_IGN
+    assert "the same command goes on" in capsys.readouterr().err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    monkeypatch.delenv("STOPS")
+    assert call(ranks=("1", "2")) == 0
+    assert [r["ranks"] for r in table(call.out)] == ["1", "2"]
+
+
+def test_a_driver_that_outlived_its_study_is_left_alone(call, capsys):
+    own = call.out / "runs" / "8x8-r1-g1-0" / launch.FOLDER
+    assert call(ranks=("1",)) == 0
+    (own.parent / launch.COST).unlink()
+    driver = RunLock(own)
+    assert call(ranks=("1",)) == 2
+    assert "is at work" in capsys.readouterr().err and own.exists()
+    driver.release()
+    assert call(ranks=("1",)) == 0
 
 
 def test_a_study_that_is_at_work_is_left_alone(call, capsys):
