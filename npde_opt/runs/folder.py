@@ -185,9 +185,18 @@ class RunDirectory:
 
     def earlier(self) -> list[str]:
         """Names of what an earlier run left: history, summary, data, checkpoints, states, the
-        spectrum, the choice of the weight."""
+        spectrum, the choice of the weight. One whose input was refused left the head of a table."""
         names = [n for n in TRACES if (self.path / n).exists()]
+        if HISTORY in names and self._refused():
+            names.remove(HISTORY)
         return names + sorted(p.name for k in KEPT for p in self.path.glob(k))
+
+    def _refused(self) -> bool:
+        """Whether the history is of a run that did not begin."""
+        file = self.path / HISTORY
+        if (self.path / STARTED).exists() or not file.is_file():
+            return False
+        return len(complete_lines(content_of(file))) < 2
 
     def _remove(self, everything: bool) -> None:
         """Takes away what earlier runs wrote here: everything, or what was half written when one

@@ -247,6 +247,24 @@ def test_resume_clears_what_was_half_written(tmp_path):
     out.close()
 
 
+def test_a_run_that_was_refused_is_no_earlier_run(tmp_path):
+    """Its table has a head and no row, and it was not signed."""
+    row = {"level": 0, "iteration": 0, "objective": 1.0}
+    for begun in (False, False, True):
+        out = RunDirectory(tmp_path, MPI.COMM_SELF)
+        out.begin_history()
+        out.claim(["posterior.vti"])
+        if begun:
+            out.append(row)
+        out.close()
+    with pytest.raises(InputError, match="holds an earlier run \\(history.csv\\)"):
+        RunDirectory(tmp_path, MPI.COMM_SELF)
+    (tmp_path / "history.csv").write_text("level,iteration\n")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="holds an earlier run"):
+        RunDirectory(tmp_path, MPI.COMM_SELF)
+
+
 @pytest.mark.parallel([1, 2])
 def test_resume_begins_where_there_is_nothing(tmp_path):
     folder = MPI.COMM_WORLD.bcast(tmp_path, root=0) / "new"
