@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
+from npde_opt.cases.posterior_tables import PosteriorSection
+
 LAPLACE, SAMPLES, PROFILE = "laplace", "samples", "profile"
 KINDS = (LAPLACE, SAMPLES, PROFILE)
+
+
+def digest(section: PosteriorSection) -> str:
+    """Short, of all keys but those of chains, which go on by rules of their own."""
+    keys = msgspec.to_builtins(section)
+    del keys["sampling"]
+    text = json.dumps(keys, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

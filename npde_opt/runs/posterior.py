@@ -29,7 +29,7 @@ from npde_opt.posterior.bounds import held
 from npde_opt.posterior.predictions import coverage, resolution, spread
 from npde_opt.posterior.prior import check_proper
 from npde_opt.runs import between, chains, next_places, profiles, quantities
-from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
+from npde_opt.runs.asked import PROFILE, SAMPLES, Asked, digest
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.between import Between
 from npde_opt.runs.chains import Chains
@@ -40,7 +40,7 @@ from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.profiles import Profiles
 from npde_opt.runs.quantities import Told
 from npde_opt.runs.solves import model
-from npde_opt.runs.told import NUMBERS
+from npde_opt.runs.told import NUMBERS, SECTION
 from npde_opt.sampling.run import Sampled
 
 KIND = "uncertainty"
@@ -270,6 +270,7 @@ class Posterior:
         found = self.laplace
         told: Record = {
             KIND: self.asked.kind,
+            SECTION: digest(self.section),
             "information": found.divergence,
             "information_expected": found.expected_information,
             "determined_numbers": found.determined,

@@ -270,7 +270,7 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     ]
     lines += residuals(s.metrics)
     apart = {*FINDINGS, *RESIDUALS, *STARTS, MEANINGS, noise.TABLE}
-    apart |= {told.NUMBERS, told.SAMPLED, told.PLACES}
+    apart |= {told.NUMBERS, told.SAMPLED, told.PLACES, told.SECTION}
     lines += [
         f"  {name.replace('_', ' '):<12} {_metric(value, name)}{_meaning(s.metrics, name)}"
         for name, value in s.metrics.items()

@@ -73,7 +73,7 @@ class Earlier:
         monitor: Monitor,
         limit: int | None,
         kind: str | None = None,
-        chains: Record | None = None,
+        wanted: Record | None = None,
     ) -> bool:
         """Whether the run came to its end; says so, and puts a lost history back.
 
@@ -81,7 +81,8 @@ class Earlier:
             limit: of iterations now; a run that stopped at a smaller one goes on. None: with
                 several starts, of which none goes on.
             kind: of uncertainty that is asked for; a run that did not tell it goes on from its last
-                checkpoint. chains: their kind, and numbers of which it may have fewer.
+                checkpoint. wanted: which section of the case, the kind of chains, and their
+                numbers, of which it may have fewer.
         """
         summary = None
         with collective(self.world):
@@ -99,7 +100,7 @@ class Earlier:
             )
             return False
         if kind is not None and lacks_uncertainty(
-            summary.get("metrics") or {}, kind, chains or {}
+            summary.get("metrics") or {}, kind, wanted or {}
         ):
             monitor.say(f"this run is finished; it goes on for --uncertainty {kind}")
             return False
@@ -190,17 +191,18 @@ class Earlier:
         return dict(choice)
 
 
-def lacks_uncertainty(metrics: Record, kind: str, chains: Record) -> bool:
-    """Whether a run did not tell this kind of uncertainty, or with other or fewer chains."""
+def lacks_uncertainty(metrics: Record, kind: str, wanted: Record) -> bool:
+    """Whether a run did not tell this kind of uncertainty, or of another section, or with other or
+    fewer chains."""
     told = metrics.get("uncertainty")
     # All of them tell what `laplace` does.
     if told is None or kind not in ("laplace", told):
         return True
     return any(
-        metrics.get(name) != wanted
-        if isinstance(wanted, str)
-        else metrics.get(name, 0) < wanted
-        for name, wanted in chains.items()
+        metrics.get(name) != what
+        if isinstance(what, str)
+        else metrics.get(name, 0) < what
+        for name, what in wanted.items()
     )
 
 

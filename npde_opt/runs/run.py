@@ -20,7 +20,8 @@ from npde_opt.io.results import (
     peak_memory_mb_of_a_rank,
 )
 from npde_opt.petsc_options import check_options, unused_text
-from npde_opt.runs.asked import SAMPLES, Asked
+from npde_opt.runs import told
+from npde_opt.runs.asked import SAMPLES, Asked, digest
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.columns import Column
 from npde_opt.runs.identity import identity
@@ -113,8 +114,8 @@ class Run(Opened[Case]):
         if self.before is None:
             return True
         limit = None if case.restarted else self.settings.max_iterations
-        wanted, chains = self.options.uncertainty, self._wanted_chains()
-        return not self.before.finished(self.monitor, limit, wanted, chains)
+        kind, wanted = self.options.uncertainty, self._wanted()
+        return not self.before.finished(self.monitor, limit, kind, wanted)
 
     def prepare(self) -> None:
         """Reads or simulates the data, rehearses the end of the run, and chooses the weight."""
@@ -167,16 +168,19 @@ class Run(Opened[Case]):
         coarser = self.levels is None or self.levels > 1
         return Asked(o.uncertainty, o.seed, o.chain_groups, self.identity, coarser)
 
-    def _wanted_chains(self) -> Record:
-        """What chains are asked for, by the names of their metrics."""
-        if self.options.uncertainty != SAMPLES:
+    def _wanted(self) -> Record:
+        """What is asked of what the data leave open, by the names of its metrics."""
+        if self.options.uncertainty is None:
             return {}
-        section = self.case.table.posterior.sampling
-        return {
-            "chains": section.chains,
-            "chain_steps": section.steps,
-            "chain_method": section.method,
-        }
+        section = self.case.table.posterior
+        wanted: Record = {told.SECTION: digest(section)}
+        if self.options.uncertainty == SAMPLES:
+            wanted |= {
+                "chains": section.sampling.chains,
+                "chain_steps": section.sampling.steps,
+                "chain_method": section.sampling.method,
+            }
+        return wanted
 
     def _headline(self, origin: str) -> str:
         case, groups = self.case, self.ensemble.groups

@@ -9,6 +9,8 @@ from npde_opt.aliases import Plain
 
 NUMBERS, SAMPLED, PLACES = "numbers", "sampled", "places"
 """Of the metrics."""
+SECTION = "posterior_asked"
+"""Of the metrics: which section of a case they are of."""
 PROFILED = "profile_interval"
 """Of a number."""
 SHOWN = 8

@@ -9,6 +9,7 @@ from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.runs import between, chains, posterior
+from npde_opt.runs.asked import digest
 from npde_opt.runs.resume import lacks_uncertainty
 
 ASKED = posterior.Asked("laplace", 0, 1, {})
@@ -121,13 +122,16 @@ def test_places_that_are_none_are_refused(tmp_path, places, said):
     at.destroy()
 
 
-TOLD = {"uncertainty": "samples", "chains": 2, "chain_steps": 9, "chain_method": "pcn"}
+TOLD = {"uncertainty": "samples", "posterior_asked": "a", "chains": 2}
+TOLD |= {"chain_steps": 9, "chain_method": "pcn"}
 
 
 @pytest.mark.parametrize(
     ("kind", "wanted", "lacks"),
     [
         ("laplace", {}, False),
+        ("laplace", {"posterior_asked": "a"}, False),
+        ("laplace", {"posterior_asked": "b"}, True),
         ("samples", {"chains": 2, "chain_steps": 9, "chain_method": "pcn"}, False),
         ("samples", {"chains": 3, "chain_steps": 9, "chain_method": "pcn"}, True),
         ("samples", {"chains": 2, "chain_steps": 10, "chain_method": "pcn"}, True),
@@ -138,6 +142,14 @@ TOLD = {"uncertainty": "samples", "chains": 2, "chain_steps": 9, "chain_method":
 def test_a_finished_run_goes_on_where_more_is_asked(kind, wanted, lacks):
     assert lacks_uncertainty(TOLD, kind, wanted) == lacks
     assert lacks_uncertainty({}, kind, wanted)
+
+
+def test_sections_differ_by_all_keys_but_those_of_chains(tmp_path):
+    path, found = tmp_path / "case.toml", []
+    for text in ("", "[posterior]\nmodes = 3\n", "[posterior.sampling]\nsteps = 9\n"):
+        path.write_text(CASE + text)
+        found.append(digest(load_case(path, MPI.COMM_SELF).table.posterior))
+    assert found[0] != found[1] and found[0] == found[2]
 
 
 def test_chains_too_short_for_their_figures_are_refused(tmp_path):
