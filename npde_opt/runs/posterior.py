@@ -202,11 +202,13 @@ class Posterior:
         laplace, case = self.laplace, self.case
         found, ensemble = spread(laplace), self.at.objective.ensemble
         numbers = ensemble.own(case.experiment_count)
+        # Of experiments that were set aside nothing is known.
+        nothing = np.full(rows.share.order.size, np.nan)
         every = []
         for blocks in (found.deviations, found.resolution):
             with ensemble.together():
                 own = model(self.at.objective).observed.by_experiment(blocks)
-            by_number = dict(zip(numbers, own.values(), strict=True))
+            by_number = {e: own.get(k, nothing) for k, e in enumerate(numbers)}
             every.append(ensemble.everything(by_number))
         rows.spread(*every)
         self.effective = rows.effective()

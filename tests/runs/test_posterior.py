@@ -10,7 +10,9 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
 from npde_opt.runs import between, chains, posterior
 from npde_opt.runs.asked import digest
+from npde_opt.runs.predicted import Predicted
 from npde_opt.runs.resume import lacks_uncertainty
+from npde_opt.runs.solves import model
 
 ASKED = posterior.Asked("laplace", 0, 1, {})
 
@@ -100,6 +102,28 @@ def test_places_have_the_deviations_of_their_cells(tmp_path):
         np.testing.assert_array_equal(mode.getArray(), laplace.vectors[:, k])
     assert "D_mode_3" not in found.shown
     assert found.metrics()["mode_eigenvalues"] == list(laplace.values[:2])
+    at.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+def test_data_of_experiments_that_are_set_aside_have_no_bands(tmp_path):
+    comm = MPI.COMM_WORLD
+    path = comm.bcast(tmp_path, root=0) / "case.toml"
+    text = CASE + '[[experiment]]\nboundary = { "x+" = 2.0 }\n'
+    text = text.replace("random = 20", "random = 20\nnoise = 0.05")
+    case, on, whole = opened(path, text + "[validation]\nexperiments = [0]\n", comm)
+    at = whole.objective.over([1]).linearize(whole.m)
+    found = posterior.Posterior(case, on, at, None, ASKED, print)
+    forward = model(at.objective)
+    predicted = [np.zeros_like(y) for y in case.data.observed]
+    rows = Predicted(case, forward.observed.observer(0).samplings, predicted)
+    found.predict(rows)
+    aside = rows.experiment == 0
+    assert np.isnan(rows.deviation[aside]).all()
+    assert (rows.deviation[~aside] > 0).all()
+    assert (rows.resolution[aside] == 0).all() and (rows.resolution[~aside] > 0).all()
+    assert 0 < found.metrics()["effective_data"] < 20
+    assert "D_coverage" in found.shown
     at.destroy()
 
 
