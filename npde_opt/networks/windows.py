@@ -7,11 +7,13 @@ What a box reads is copied once, with its ghosts, by the place of cells of x in 
 
     read [p, d, s, z, y, x] = P_d(o + p + s x),
 
-where what a tap reads of a row of outputs lies in one piece: at x + e t // s of place e t % s.
+where what a tap reads of a row of outputs lies in one piece: at x + e t // s of place e t % s. Of
+short rows, those of several samples lie in each other, [p, d, z, y, (x, s)], as one long row.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
@@ -20,6 +22,9 @@ import numpy as np
 from npde_opt.grids.halo import ALL, Ghosts, Range
 from npde_opt.networks.reads import Reads
 from npde_opt.networks.strips import WORK, Box, Flat
+
+SHORT = 64
+"""Cells of a row, below which the loops lose by the ends of rows."""
 
 
 @lru_cache(maxsize=64)
@@ -35,20 +40,35 @@ def _places(reads: Reads) -> tuple[dict[int, int], int]:
 
 
 @lru_cache(maxsize=256)
-def _offsets(reads: Reads, shape: tuple[int, ...]) -> np.ndarray:
-    """Where taps (d, tz, ty, tx) read in an array [p, d, s, z, y, x] of this shape."""
-    steps = np.array([prod(shape[axis + 1 :]) for axis in range(6)])
+def _offsets(reads: Reads, channels: int, steps: tuple[int, ...]) -> np.ndarray:
+    """Where taps (d, tz, ty, tx) read in an array whose neighbours along p, d, s, z, y, x are so
+    far from each other."""
+    from npde_opt.networks.sums_of_rows import longer
+
     lead = (1,) * (3 - len(reads.taps))
     taps, dilations = (*lead, *reads.taps), (*lead, *reads.dilations)
-    d, z, y, x = np.indices((shape[1], *taps)).reshape(4, -1)
+    d, z, y, x = np.indices((channels, *taps)).reshape(4, -1)
     shift, place = np.divmod(dilations[2] * x, reads.strides[-1])
     number = {p: n for n, p in enumerate(_places(reads)[0])}
     p = np.array([number[int(at)] for at in place])
     z, y = dilations[0] * z, dilations[1] * y
-    from npde_opt.networks.sums_of_rows import longer
+    return longer(np.array(steps) @ np.stack([p, d, 0 * d, z, y, shift]))
 
-    found = np.stack([p, d, np.zeros_like(d), z, y, shift])
-    return longer(steps @ found)
+
+@dataclass(frozen=True)
+class Arranged:
+    """What the outputs of a box read, for the loops.
+
+    Args:
+        offsets: where taps read in the line.
+        steps: from row to row (s, k, j) of outputs.
+        beside: samples that lie beside each other along x; None: they are rows of their own.
+    """
+
+    line: np.ndarray
+    offsets: np.ndarray
+    steps: tuple[int, int, int]
+    beside: int | None
 
 
 class Windows:
@@ -67,20 +87,34 @@ class Windows:
         self._w = sums_of_rows.whole(w.reshape(len(w), -1), self.dtype)
         self._total = np.zeros(self._w.shape)
         self._missing = (1,) * (3 - len(reads.taps))
-        self._kept: np.ndarray | None = None
+        self._kept: Arranged | None = None
         # Says in the workspace what is there, and holds no state there.
         self._own = object()
         self._of: Box | None = None
 
-    def _read(self, box: Box, length: int) -> np.ndarray:
-        """What the outputs of a box read [p, d, s, z, y, x]; asked for again, of the last box, it
-        is there.
+    def _arranged(self, box: Box, length: int) -> Arranged:
+        """Asked for again, of the last box, it is there.
 
         Args:
             length: outputs along x.
         """
         if self._of is box and self._kept is not None and WORK.owner is self._own:
             return self._kept
+        samples = box.samples.stop - box.samples.start
+        beside = samples if samples > 1 and length < SHORT else None
+        line, read = self._read(box, length, beside)
+        steps = tuple(n // line.itemsize for n in read.strides)
+        s_z, s_y, _ = (*self._missing, *self.reads.strides)
+        rows = (steps[2] if beside is None else 0, s_z * steps[3], s_y * steps[4])
+        offsets = _offsets(self.reads, self.shape[1], steps)
+        self._of, self._kept = box, Arranged(line, offsets, rows, beside)
+        WORK.owner = self._own
+        return self._kept
+
+    def _read(
+        self, box: Box, length: int, beside: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the outputs of a box read, as it lies, and as [p, d, s, z, y, x]."""
         reads, (beyond, most) = self.reads, _places(self.reads)
         counts = [*(r.stop - r.start for r in box.rows), length]
         *spans, _ = reads.spans(counts)
@@ -91,39 +125,45 @@ class Windows:
             )
         ]
         channels, samples = self.shape[1], box.samples.stop - box.samples.start
-        shape = (channels, samples, *spans, length + most)
-        found = WORK.take("read", (len(beyond), *shape), self.dtype)
+        cells = (*spans, length + most)
+        lead = (len(beyond), channels)
+        shape = (*lead, samples, *cells) if beside is None else (*lead, *cells, beside)
+        line = WORK.take("read", shape, self.dtype)
+        found = line if beside is None else np.moveaxis(line, -1, 2)
         for part, (place, more) in zip(found, beyond.items(), strict=True):
             x = (reads.offsets[-1] + place, length + more, reads.strides[-1])
             there = part[..., : length + more]
             self.ghosts.read(there, (ALL, box.samples), (*outer, x))
-        lead = (len(found), channels, samples)
-        self._of, self._kept = (
-            box,
-            found.reshape(*lead, *self._missing, *found.shape[3:]),
-        )
-        WORK.owner = self._own
-        return self._kept
+        missing = tuple(range(3, 3 + len(self._missing)))
+        return line.reshape(-1), np.expand_dims(found, missing)
 
-    def _arranged(
-        self, box: Box, out: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int]]:
-        """Where taps read, what they read, and how far from row to row (s, k, j) of outputs."""
-        read = self._read(box, out.shape[-1])
-        offsets = _offsets(self.reads, read.shape)
-        by_sample, by_z, by_y = (prod(read.shape[axis:]) for axis in (3, 4, 5))
-        s_z, s_y, _ = (*self._missing, *self.reads.strides)
-        return offsets, read.reshape(-1), (by_sample, s_z * by_z, s_y * by_y)
+    def _beside(self, like: np.ndarray, samples: int) -> np.ndarray:
+        """An array for outputs [c, k, j, (i, s)] of a box."""
+        channels, _, *rows, length = like.shape
+        shape = (channels, *self._missing, *rows, length * samples)
+        return WORK.take("outputs", shape, self.dtype)
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         """out [c, s, k, j, i] of the box = or += W * P."""
-        offsets, read, steps = self._arranged(box, out)
+        read = self._arranged(box, out.shape[-1])
+        if read.beside is None:
+            self._combine(read, out, add)
+            return
+        found = self._beside(out, read.beside)
+        self._combine(read, found[:, None], False)
+        by_sample = np.moveaxis(_by_cell(found, out), -1, 1)
+        if add:
+            out += by_sample
+        else:
+            out[...] = by_sample
+
+    def _combine(self, read: Arranged, out: np.ndarray, add: bool) -> None:
         to = Flat(out)
         self.loops.combine(
             self._w,
-            offsets,
-            read,
-            steps,
+            read.offsets,
+            read.line,
+            read.steps,
             add,
             to.line,
             to.counts,
@@ -133,13 +173,17 @@ class Windows:
 
     def gather(self, box: Box, y: np.ndarray) -> None:
         """Adds y (x) P of a box to the total; y [c, s, k, j, i] of the box."""
-        offsets, read, steps = self._arranged(box, y)
+        read = self._arranged(box, y.shape[-1])
+        if read.beside is not None:
+            rows = self._beside(y, read.beside)
+            _by_cell(rows, y)[...] = np.moveaxis(y, 1, -1)
+            y = rows[:, None]
         other = Flat(y)
         self.loops.gather(
             self._total,
-            offsets,
-            read,
-            steps,
+            read.offsets,
+            read.line,
+            read.steps,
             other.line,
             other.counts,
             other.steps,
@@ -151,3 +195,9 @@ class Windows:
         """The total so far, of the shape of w."""
         taps = prod(self.shape[1:])
         return self._total[:, :taps].reshape(self.shape)
+
+
+def _by_cell(rows: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Rows [c, k, j, (i, s)] as [c, ..., i, s], with the axes of cells that a box has."""
+    channels, samples, *cells = like.shape
+    return rows.reshape(channels, *cells, samples)
