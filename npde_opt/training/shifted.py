@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from npde_opt.errors import InputError
 from npde_opt.training.samples import WHOLE, Box, Source
@@ -63,6 +64,8 @@ class Shifted(Source):
         self.count = source.count * copies
         self.labels = np.repeat(source.labels, copies)
         self._source, self._copies, self._most, self._seed = source, copies, most, seed
+        self._drawn = np.zeros((self.count, 3), np.int32)
+        self._known = np.zeros(self.count, bool)
 
     def of(self, numbers: np.ndarray) -> np.ndarray:
         """Numbers of all copies of some samples."""
@@ -80,11 +83,21 @@ class Shifted(Source):
             whole_copies = self._bent(whole[place[some]], numbers[some])
             out[some] = whole_copies[(slice(None), slice(None), *box)]
         if not bent:
-            for own, number, sample in zip(out, numbers, place, strict=True):
-                drawn = self._shift(np.random.default_rng([self._seed, int(number)]))
-                shift = drawn if number % self._copies else (0, 0, 0)
-                own[...] = moved(whole[sample], shift)[(slice(None), *box)]
+            shifts = self._shifts(numbers)
+            for first in range(0, len(numbers), TOGETHER):
+                some = slice(first, first + TOGETHER)
+                copies = moved(whole[place[some]], shifts[some])
+                out[some] = copies[(slice(None), slice(None), *box)]
         return out
+
+    def _shifts(self, numbers: np.ndarray) -> np.ndarray:
+        """Cells along z, y, x [number, 3]; drawn once, as that takes longer than to shift."""
+        for number in numbers[~self._known[numbers]].tolist():
+            if number % self._copies:
+                rng = np.random.default_rng([self._seed, number])
+                self._drawn[number] = self._shift(rng)
+        self._known[numbers] = True
+        return self._drawn[numbers]
 
     def _shift(self, rng: np.random.Generator) -> tuple[int, int, int]:
         """Cells along z, y, x."""
@@ -120,12 +133,11 @@ def turned(shape: tuple[int, ...], angle: float) -> tuple[np.ndarray, np.ndarray
     return cos * y + sin * x + (rows - 1) / 2, cos * x - sin * y + (columns - 1) / 2
 
 
-def moved(values: np.ndarray, shift: tuple[int, int, int]) -> np.ndarray:
-    """[channel, k, j, i] with each value so many cells further."""
-    out = np.zeros_like(values)
-    to, off = [slice(None)], [slice(None)]
-    for cells, n in zip(shift, values.shape[1:], strict=True):
-        to.append(slice(max(cells, 0), n + min(cells, 0)))
-        off.append(slice(max(-cells, 0), n - max(cells, 0)))
-    out[tuple(to)] = values[tuple(off)]
-    return out
+def moved(values: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Samples [sample, channel, k, j, i] with each value so many cells [sample, 3] further."""
+    cells = values.shape[2:]
+    most = np.abs(shifts).max(axis=0, initial=0)
+    padded = np.pad(values, [(0, 0), (0, 0), *((m, m) for m in most)])
+    windows = sliding_window_view(padded, cells, axis=(2, 3, 4))
+    k, j, i = (most - shifts).T
+    return windows[np.arange(len(values)), :, k, j, i]

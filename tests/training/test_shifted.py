@@ -12,10 +12,22 @@ VALUES = np.random.default_rng(0).random((5, 2, 1, 6, 7))
 SOURCE = Held("some", VALUES, np.array([0, 1, 2, 1, 0]))
 
 
+def one_moved(values, shift):
+    return moved(values[None], np.array([shift]))[0]
+
+
 def test_values_move_and_nothing_comes_in():
-    found = moved(VALUES[0], (0, 2, -1))
+    found = one_moved(VALUES[0], (0, 2, -1))
     np.testing.assert_array_equal(found[:, :, 2:, :-1], VALUES[0][:, :, :-2, 1:])
     assert not found[:, :, :2].any() and not found[..., -1].any()
+
+
+def test_each_of_several_moves_by_its_own():
+    shifts = np.array([[0, 1, 0], [0, 0, 0], [0, -9, 0], [0, 0, 2], [0, -1, -3]])
+    expected = [one_moved(v, s) for v, s in zip(VALUES, shifts, strict=True)]
+    np.testing.assert_array_equal(moved(VALUES, shifts), expected)
+    np.testing.assert_array_equal(expected[1], VALUES[1])
+    assert not expected[2].any()
 
 
 def test_copies_are_numbered_sample_by_sample():
@@ -28,7 +40,9 @@ def test_copies_are_numbered_sample_by_sample():
     np.testing.assert_array_equal(found.inputs[[0, 3]], VALUES[[1, 4]])
     shifts = [(j, i) for j in (-1, 0, 1) for i in (-1, 0, 1)]
     for copy in found.inputs[1:3]:
-        assert any(np.array_equal(copy, moved(VALUES[1], (0, j, i))) for j, i in shifts)
+        assert any(
+            np.array_equal(copy, one_moved(VALUES[1], (0, j, i))) for j, i in shifts
+        )
     assert any(
         (c != v).any()
         for c, v in zip(found.inputs, VALUES[[1, 1, 1, 4, 4, 4]], strict=True)
@@ -61,7 +75,7 @@ def test_a_quarter_turn_and_whole_cells_are_exact():
     )
     j, i = np.mgrid[:6, :7].astype(float)[:, None]
     np.testing.assert_array_equal(
-        between(VALUES[:1], j - 2, i + 1)[0], moved(VALUES[0], (0, 2, -1))
+        between(VALUES[:1], j - 2, i + 1)[0], one_moved(VALUES[0], (0, 2, -1))
     )
 
 
