@@ -346,7 +346,7 @@ def test_out_that_cannot_be_written_on_two_ranks(case, tmp_path, options):
 def test_out_that_cannot_be_used(case, tmp_path):
     file, out = case(), tmp_path / "out"
     out.mkdir()
-    (out / "history.csv").write_text("level\n")
+    (out / "history.csv").write_text("level\n1\n")
     assert_input_error(identify(1, file, out), "--out")
     assert_input_error(identify(1, file, ""), "--out")
     (tmp_path / "file").write_text("")
