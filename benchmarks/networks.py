@@ -392,13 +392,24 @@ class Waves:
 
 def large(options: argparse.Namespace, model: str, precision: str) -> Row:
     """One picture or volume: the gradient of |F|^2 / 2."""
-    grid, c = Grid(tuple(options.large), comm=comm), options.channels
-    kind = PRECISIONS[precision]
-    forward = network(model, grid, options.layers, c, kind, options.path).over(Waves())
-    m = forward.space.from_values(large_weights(model, options, grid.dim))
+    c, kind = options.channels, PRECISIONS[precision]
+
+    def made(sizes: Sequence[int]) -> tuple[Any, PETSc.Vec]:
+        grid = Grid(tuple(sizes), comm=comm)
+        whole = network(model, grid, options.layers, c, kind, options.path)
+        forward = whole.over(Waves())
+        values = large_weights(model, options, grid.dim)
+        return forward, forward.space.from_values(values)
+
+    def found(forward: Any, m: PETSc.Vec) -> PETSc.Vec:
+        at = forward.linearize(m)
+        return at.apply_adjoint(at.data)
+
+    small = [min(n, 16 * comm.size) for n in options.large]
+    found(*made(small)).destroy()  # loads all code
+    forward, m = made(options.large)
     before, start = forget(), time.perf_counter()
-    at = forward.linearize(m)
-    g = at.apply_adjoint(at.data)
+    g = found(forward, m)
     elapsed = time.perf_counter() - start
     used, needed = resident("VmHWM") - before, states(forward.network) / 2**20
     most = comm.allreduce(used, op=MPI.MAX)
