@@ -114,7 +114,7 @@ def tanh(v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     # One row where there are no gaps, as those of small grids are short.
     rows = out.reshape(1, 1, -1) if out.flags.c_contiguous else out
     box = Flat(rows)
-    hyperbolic.tanh_rows(box.line, box.counts, box.steps, rows.shape[-1])
+    hyperbolic.tanh_rows(box.line, box.counts, box.steps, box.length)
     return out
 
 
@@ -139,7 +139,7 @@ class Tanh(Activation):
             # One row, as those of small grids are short.
             kept, eta = kept.reshape(1, 1, -1), eta.reshape(1, 1, -1)
         h, out = Flat(kept), Flat(eta)
-        loops.pull_tanh(h.line, h.steps, out.line, out.counts, out.steps, eta.shape[-1])
+        loops.pull_tanh(h.line, h.steps, out.line, out.counts, out.steps, out.length)
 
     def slope_of(self, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:
         return 1 - kept * kept

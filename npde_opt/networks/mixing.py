@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -9,6 +11,9 @@ from npde_opt.networks.interface import Loops, Reading
 from npde_opt.networks.matrices import assembled
 from npde_opt.networks.place import Place
 from npde_opt.networks.strips import Box, together
+
+if TYPE_CHECKING:
+    from npde_opt.networks.sums_of_rows import Rows
 
 
 class Mixing(Loops):
@@ -54,36 +59,18 @@ class Mixed(Reading):
         self.width, self.gathers = sum(w.shape), True
         self._total = np.zeros(self.w.shape)
 
-    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
-        (read, to), rows, length = together(self.u[box.index], out)
+    def _rows(self, box: Box, results: np.ndarray) -> Rows:
+        """What the loops read and their results."""
+        (read, to), rows, length = together(self.u[box.index], results)
         offsets = self.loops.evenly(read.steps[0], self.shape[1])
         counts = self.shape[0], *rows
-        self.loops.combine(
-            self.w,
-            offsets,
-            read.line,
-            read.steps[1:],
-            add,
-            to.line,
-            counts,
-            to.steps,
-            length,
-        )
+        return offsets, read.line, read.steps[1:], to.line, counts, to.steps, length
+
+    def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
+        self.loops.combine(self.w, *self._rows(box, out), add)
 
     def gather(self, box: Box, other: np.ndarray) -> None:
-        (read, y), rows, length = together(self.u[box.index], other)
-        offsets = self.loops.evenly(read.steps[0], self.shape[1])
-        counts = self.shape[0], *rows
-        self.loops.gather(
-            self._total,
-            offsets,
-            read.line,
-            read.steps[1:],
-            y.line,
-            counts,
-            y.steps,
-            length,
-        )
+        self.loops.gather(self._total, *self._rows(box, other))
 
     @property
     def weights(self) -> np.ndarray:

@@ -106,11 +106,14 @@ class _Line:
 
 class Flat:
     """A box [c, s, k, j, i] for compiled loops: all from its first value to its last one as a
-    line, in which row (c, s, k, j) begins at the product of these with `steps`. Rows have no
-    gaps.
+    line, in which row (c, s, k, j) begins at the product of these with `steps`. Rows of `length`
+    have no gaps.
 
     Args:
         u: the box, which is written to where the line is.
+
+    Raises:
+        ValueError: for rows with gaps, whose values loops would not find.
     """
 
     def __init__(self, u: np.ndarray):
@@ -118,8 +121,10 @@ class Flat:
         shape = [*u.shape[:2], *missing, *u.shape[2:]]
         strides = [*u.strides[:2], *missing, *u.strides[2:]]
         c, s, k, j, n = shape
-        by_c, by_s, by_k, by_j, _ = strides
-        self.counts = (c, s, k, j)
+        by_c, by_s, by_k, by_j, by_i = strides
+        if n > 1 and by_i != size:
+            raise ValueError(f"rows of {n} values that are {by_i} bytes apart")
+        self.counts, self.length = (c, s, k, j), n
         self.steps = (by_c // size, by_s // size, by_k // size, by_j // size)
         if u.flags.c_contiguous:
             self.line = u.reshape(-1)
@@ -134,7 +139,8 @@ def together(
 ) -> tuple[tuple[Flat, Flat], tuple[int, int, int], int]:
     """Two boxes of the same cells, with the counts (s, k, j) of rows that have no gaps in either,
     which are as long as they can be, and their length."""
-    flats, length = (Flat(one), Flat(other)), one.shape[-1]
+    flats = Flat(one), Flat(other)
+    length = flats[0].length
     counts = list(flats[0].counts[1:])
     for axis in (2, 1, 0):
         if counts[axis] == 1:

@@ -34,6 +34,8 @@ TOGETHER = 1024
 
 Three = tuple[int, int, int]
 Four = tuple[int, int, int, int]
+Rows = tuple[np.ndarray, np.ndarray, Three, np.ndarray, Four, Four, int]
+"""Offsets, what is read, and the box of results: arguments of both loops."""
 
 
 def whole(w: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -64,11 +66,11 @@ def combine(
     offsets: np.ndarray,
     u: np.ndarray,
     u_steps: Three,
-    add: bool,
     out: np.ndarray,
     counts: Four,
     steps: Four,
     length: int,
+    add: bool,
 ) -> None:
     """out = or += y in rows of this length.
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 BYTES = 32
@@ -26,11 +27,15 @@ TERMS = 4
 """At a time, of `gather`."""
 
 Value = Any
-"""Of LLVM's."""
+"""Of LLVM's, which has no types for Python's checkers, nor has numba."""
+Builder = Any
+"""Of LLVM's instructions."""
+Kind = Any
+"""numba's type of an argument."""
 WHOLE = ir.IntType(64)
 
 
-def _place(builder: Any, kind: Any) -> Value:
+def _place(builder: Builder, kind: Value) -> Value:
     """Of a value, which is in a register where all is said."""
     place: Any = cgutils.alloca_once
     return place(builder, kind)
@@ -43,7 +48,7 @@ class Vectors:
         real: LLVM's type of a value. size: its bytes.
     """
 
-    def __init__(self, builder: Any, real: Any, size: int, lanes: int):
+    def __init__(self, builder: Builder, real: Any, size: int, lanes: int):
         self.b, self.real, self.size, self.lanes = builder, real, size, lanes
         self.type = ir.VectorType(real, lanes)
         self._none = ir.Constant(self.type, [ir.Constant(real, 0.0)] * lanes)
@@ -116,14 +121,14 @@ def _number(value: int) -> Value:
 
 
 @contextmanager
-def _blocks(builder: Any, start: Value, end: Value, width: int) -> Iterator[Value]:
+def _blocks(builder: Builder, start: Value, end: Value, width: int) -> Iterator[Value]:
     """A loop over where whole blocks of this width begin."""
     count = builder.sdiv(builder.sub(end, start), _number(width))
     with cgutils.for_range(builder, count, intp=WHOLE) as loop:
         yield builder.add(start, builder.mul(loop.index, _number(width)))
 
 
-def _rest(builder: Any, start: Value, end: Value, width: int) -> Value:
+def _rest(builder: Builder, start: Value, end: Value, width: int) -> Value:
     """Where such a loop leaves off."""
     return builder.sub(end, builder.srem(builder.sub(end, start), _number(width)))
 
@@ -175,14 +180,27 @@ class Gathered(NamedTuple):
     n: Value
 
 
-def _pointers(context: Any, builder: Any, kinds: Sequence[Any], given: Any) -> Any:
+def _pointers(context: Any, builder: Builder, kinds: Sequence[Any], given: Any) -> Any:
     """Arguments, of arrays where their values are."""
     for kind, value in zip(kinds, given, strict=True):
         array = isinstance(kind, types.Array)
         yield context.make_array(kind)(context, builder, value).data if array else value
 
 
-def _vectors(context: Any, builder: Any, kind: Any) -> Vectors:
+def _check(first: Kind, *others: Kind) -> None:
+    """Raises TypingError, of numba, for arrays that the instructions would read as what they are
+    not: of other numbers than the first one, or not one value after the other."""
+    for kind in (first, *others):
+        if (
+            kind.dtype not in (types.float32, types.float64)
+            or kind.dtype != first.dtype
+        ):
+            raise TypingError(f"{kind} beside {first}: numbers of one precision")
+        if kind.layout != "C":
+            raise TypingError(f"{kind}: an array in C order")
+
+
+def _vectors(context: Any, builder: Builder, kind: Any) -> Vectors:
     """For values of numba's type of an array."""
     size = kind.dtype.bitwidth // 8
     return Vectors(builder, context.get_data_type(kind.dtype), size, BYTES // size)
@@ -193,14 +211,15 @@ def _combiner(results: int) -> Any:
 
     @intrinsic
     def combine(
-        _: Any, w: Any, terms: Any, first: Any, offsets: Any, u: Any, at: Any, add: Any,
-        y: Any, to: Any, step: Any, n: Any,
+        _: Kind, w: Kind, terms: Kind, first: Kind, offsets: Kind, u: Kind, at: Kind, add: Kind,
+        y: Kind, to: Kind, step: Kind, n: Kind,
     ) -> Any:  # fmt: skip
-        def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        def code(context: Any, builder: Builder, signature: Any, given: Any) -> Any:
             made = Combined(*_pointers(context, builder, signature.args, given))
             _combine(_vectors(context, builder, u), results, made)
             return context.get_dummy_value()
 
+        _check(u, w, y)
         whole = types.int64
         kinds = (w, whole, whole, offsets, u, whole, types.boolean, y, *[whole] * 3)
         return types.void(*kinds), code
@@ -261,11 +280,11 @@ def _gatherer(results: int) -> Any:
 
     @intrinsic
     def gather(
-        _: Any, total: Any, terms: Any, first: Any, offsets: Any, term: Any, u: Any, at: Any,
-        y: Any, to: Any, step: Any, samples: Any, u_sample: Any, y_sample: Any, rows: Any,
-        u_row: Any, y_row: Any, n: Any,
+        _: Kind, total: Kind, terms: Kind, first: Kind, offsets: Kind, term: Kind, u: Kind,
+        at: Kind, y: Kind, to: Kind, step: Kind, samples: Kind, u_sample: Kind,
+        y_sample: Kind, rows: Kind, u_row: Kind, y_row: Kind, n: Kind,
     ) -> Any:  # fmt: skip
-        def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        def code(context: Any, builder: Builder, signature: Any, given: Any) -> Any:
             made = Gathered(*_pointers(context, builder, signature.args, given))
             v = _vectors(context, builder, u)
             enough = builder.icmp_signed(">=", made.n, _number(v.lanes))
@@ -276,6 +295,7 @@ def _gatherer(results: int) -> Any:
                     _gather(v.of_one(), results, made)
             return context.get_dummy_value()
 
+        _check(u, y)
         whole = types.int64
         kinds = (total, whole, whole, offsets, whole, u, whole, y, *[whole] * 9)
         return types.void(*kinds), code

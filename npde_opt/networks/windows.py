@@ -16,12 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npde_opt.grids.halo import ALL, Ghosts, Range
 from npde_opt.networks.reads import Reads
 from npde_opt.networks.strips import WORK, Box, Flat
+
+if TYPE_CHECKING:
+    from npde_opt.networks.sums_of_rows import Rows
 
 SHORT = 64
 """Cells of a row, below which the loops lose by the ends of rows."""
@@ -157,19 +161,14 @@ class Windows:
         else:
             out[...] = by_sample
 
+    def _rows(self, read: Arranged, results: np.ndarray) -> Rows:
+        """What the loops read and their results."""
+        to = Flat(results)
+        box = to.line, to.counts, to.steps, to.length
+        return read.offsets, read.line, read.steps, *box
+
     def _combine(self, read: Arranged, out: np.ndarray, add: bool) -> None:
-        to = Flat(out)
-        self.loops.combine(
-            self._w,
-            read.offsets,
-            read.line,
-            read.steps,
-            add,
-            to.line,
-            to.counts,
-            to.steps,
-            out.shape[-1],
-        )
+        self.loops.combine(self._w, *self._rows(read, out), add)
 
     def gather(self, box: Box, y: np.ndarray) -> None:
         """Adds y (x) P of a box to the total; y [c, s, k, j, i] of the box."""
@@ -178,17 +177,7 @@ class Windows:
             rows = self._beside(y, read.beside)
             _by_cell(rows, y)[...] = np.moveaxis(y, 1, -1)
             y = rows[:, None]
-        other = Flat(y)
-        self.loops.gather(
-            self._total,
-            read.offsets,
-            read.line,
-            read.steps,
-            other.line,
-            other.counts,
-            other.steps,
-            y.shape[-1],
-        )
+        self.loops.gather(self._total, *self._rows(read, y))
 
     @property
     def weights(self) -> np.ndarray:

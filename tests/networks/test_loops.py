@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from npde_opt.networks import strips, sums_of_rows
 from npde_opt.networks.activations import tanh
@@ -56,9 +57,9 @@ def test_sums_of_rows(dtype, channels):
         expected = np.einsum("cdji,dsyxji->csyx", w, windows, dtype=float)
         out, box = y.copy(), strips.Flat(y)
         line, sizes = strips.Flat(out), (box.counts, box.steps, length)
-        sums_of_rows.combine(k, at, read.ravel(), steps, True, line.line, *sizes)
+        sums_of_rows.combine(k, at, read.ravel(), steps, line.line, *sizes, True)
         assert np.allclose(out, y + expected, rtol=0, atol=30 * tolerance)
-        sums_of_rows.combine(k, at, read.ravel(), steps, False, line.line, *sizes)
+        sums_of_rows.combine(k, at, read.ravel(), steps, line.line, *sizes, False)
         assert np.allclose(out, expected, rtol=0, atol=30 * tolerance)
         total = np.zeros(k.shape)
         sums_of_rows.gather(total, at, read.ravel(), steps, box.line, *sizes)
@@ -75,3 +76,20 @@ def test_rows_without_gaps_are_one():
     (one, other), rows, length = strips.together(part, np.zeros(part.shape))
     assert (rows, length) == ((3, 1, 1), 60)
     assert one.steps[1] == 120 and other.steps[1] == 60
+
+
+def test_values_that_are_no_rows_are_refused():
+    whole = np.zeros((2, 3, 4, 10))
+    with pytest.raises(ValueError, match="rows of 5 values that are 16 bytes apart"):
+        strips.Flat(whole[..., ::2])
+    with pytest.raises(ValueError, match="rows of 4 values that are 0 bytes apart"):
+        strips.Flat(np.broadcast_to(np.zeros((2, 3, 1)), (2, 3, 4)))
+
+
+def test_arrays_of_two_precisions_are_refused():
+    at, k, line = sums_of_rows.evenly(1, 4), np.zeros((1, 4)), np.zeros(20)
+    sizes, single = ((1, 1, 1, 1), (0, 0, 0, 0), 8), np.zeros(8, np.float32)
+    with pytest.raises(TypingError, match="numbers of one precision"):
+        sums_of_rows.combine(k, at, line, (0, 0, 0), single, *sizes, False)
+    with pytest.raises(TypingError, match="numbers of one precision"):
+        sums_of_rows.gather(k, at, line, (0, 0, 0), single, *sizes)

@@ -8,6 +8,7 @@ number of ranks. Nothing is sent.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -32,20 +33,13 @@ Counted = tuple[int, int]
 def axes_halved(cells: Sequence[int]) -> list[list[bool]]:
     """By level, finest first, which axes of a grid of cells as long as wide are halved."""
     sizes, spacing, found = list(cells), [1.0] * len(cells), list[list[bool]]()
-    while _size(sizes) > COARSEST:
+    while math.prod(sizes) > COARSEST:
         axes = axes_to_halve(sizes, spacing)
         if not axes:
             break
         found.append([d in axes for d in range(len(sizes))])
         for d in axes:
             sizes[d], spacing[d] = (sizes[d] + 1) // 2, 2 * spacing[d]
-    return found
-
-
-def _size(sizes: Sequence[int]) -> int:
-    found = 1
-    for n in sizes:
-        found *= n
     return found
 
 
