@@ -24,7 +24,8 @@ FIXED = {
     "known where a prior is flat",
     "information_expected": "nats that such data give on average; none is known where a prior is "
     "flat",
-    "determined_numbers": "how many numbers the data determine",
+    "determined_numbers": "how many numbers the data determine, along the directions that were "
+    "found",
     "mode_eigenvalues": "what the data tell of NAME_mode_1, ... against what the prior tells",
     "effective_data": "sum of data resolutions: as many independent data tell as much",
     "eigenvalues_above_1": "directions of which the data tell more than the prior",
