@@ -7,7 +7,6 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -187,30 +186,39 @@ def _couples(line: Line | None, fine: Extent, coarse: Extent) -> Couples:
     shape = coarse.count, 3, galerkin_loops.MOST
     i, j, step = (np.zeros(shape, np.int64) for _ in range(3))
     weights = np.zeros(shape)
-    n, wraps = fine.total, fine.periodic
-    for c, beside in product(range(coarse.count), (0, 1, -1)):
-        here = coarse.first + c
-        pairs = [
-            (p, q, v * w)
-            for (p, v), (q, w) in product(
-                _gives(here, line), _gives(here + beside, line)
-            )
-            if v * w and abs(p - q) <= 1 and (wraps or (0 <= p < n and 0 <= q < n))
-        ]
-        for k, (p, q, weight) in enumerate(pairs):
-            place = c, beside, k
-            i[place], j[place] = (1 + int(fine.local(np.array(v))) for v in (p, q))
-            step[place], weights[place] = q - p, weight
+    n, here = fine.total, coarse.owned
+    own, of_own = _gives(here, line)
+    for beside in (0, 1, -1):
+        other, of_other = _gives(here + beside, line)
+        # All pairs of a coarse cell, [cell, pair].
+        count = own.shape[1] * other.shape[1]
+        p = np.repeat(own, other.shape[1], axis=1)
+        q = np.tile(other, own.shape[1])
+        weight = (of_own[:, :, None] * of_other[:, None]).reshape(-1, count)
+        kept = (weight != 0) & (np.abs(p - q) <= 1)
+        if not fine.periodic:
+            kept &= (p >= 0) & (p < n) & (q >= 0) & (q < n)
+        cell, pair = np.nonzero(kept)
+        place = cell, beside, (np.cumsum(kept, axis=1) - 1)[cell, pair]
+        p, q = p[cell, pair], q[cell, pair]
+        i[place], j[place] = 1 + fine.local(p), 1 + fine.local(q)
+        step[place], weights[place] = q - p, weight[cell, pair]
     return i, j, step, weights.astype(SINGLE)
 
 
-def _gives(c: int, line: Line | None) -> list[tuple[int, float]]:
-    """Fine cells that give to a coarse one, and their weights; c may be one beyond an end."""
+def _gives(c: np.ndarray, line: Line | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fine cells [cell, n] that give to coarse ones, and their weights; c may be beyond an end."""
     if line is None:
-        return [(c, 1.0)]
-    before = line.upper[c] if 0 <= c < line.upper.size else 0.0
-    after = line.lower[c + 1] if -1 <= c < line.lower.size - 1 else 0.0
-    return [(2 * c - 1, before), (2 * c, 1.0), (2 * c + 1, after)]
+        return c[:, None], np.ones((c.size, 1))
+    before, after = _there(line.upper, c), _there(line.lower, c + 1)
+    cells = 2 * c[:, None] + np.array([-1, 0, 1])
+    return cells, np.stack([before, np.ones(c.size), after], axis=1)
+
+
+def _there(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Those at these places; 0 beyond the ends."""
+    there = (at >= 0) & (at < values.size)
+    return np.where(there, values[np.where(there, at, 0)], 0.0)
 
 
 def coarse_active(
