@@ -41,7 +41,7 @@ DEPENDENT = 1e-12
 CLEAR = 1e-4
 """The same, that rounding leaves as it is: directions are as orthonormal as the rest of them."""
 ROUGH, ROUGHER = 1e-3, 0.1
-"""Relative tolerance of the solves for residuals, and where only their norm is asked for."""
+"""Relative tolerance of the solves for directions, and where only a norm is asked for."""
 SEEN, SHARE = 1e-4, 1e-3
 """Relative tolerance of the solves in products with D: this, or a share of that of eigenvalues."""
 FALLEN, IDLE, AGAIN = 0.9, 3, 2
@@ -239,33 +239,33 @@ class Search:
     def next_block(self) -> np.ndarray:
         """P^-1 of residuals (local, any) of the first wanted pairs that are not converged, none
         where all are; counts those that are."""
-        which, duals, worst = self._unsettled()
+        which, columns, worst = self._unsettled()
         if self._stands_still(worst):
             self._multiply_again(which)
-            _, duals, _ = self._unsettled()
-        return mapped(self.space, self._solve, duals)
+            _, columns, _ = self._unsettled()
+        return columns
 
     def _unsettled(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Numbers of these pairs, their residuals (local, any), and the largest norm of one over
-        what it may be; counts those that are converged."""
+        """Numbers of these pairs, P^-1 of their residuals (local, any), and the largest norm of one
+        over what it may be; counts those that are converged."""
         found, count = list[np.ndarray](), int(self.wanted.sum())
         number, prefix, missing = self.settled, True, self.settings.block
         which, worst = list[int](), 0.0
         while number < count and missing > 0:
             some = np.arange(number, min(number + missing, count))
-            duals, norms = self._residuals(some)
+            columns, norms = self._residuals(some)
             shares = norms / self._room(self.values[some])
             left = shares > 1
             worst = max(worst, float(shares.max()))
             if prefix:
                 self.settled += int(np.argmax(left)) if left.any() else len(some)
             prefix = prefix and not left.any()
-            found.append(duals[:, left])
+            found.append(columns[:, left])
             which += some[left].tolist()
             missing, number = missing - int(left.sum()), number + len(some)
         none = np.empty((self.space.local_size, 0))
-        duals = np.asfortranarray(np.hstack(found)) if found else none
-        return np.array(which, int), duals, worst
+        columns = np.asfortranarray(np.hstack(found)) if found else none
+        return np.array(which, int), columns, worst
 
     def _stands_still(self, worst: float) -> bool:
         """Whether pairs that are left shall be multiplied again, as nothing changed in some looks;
@@ -307,33 +307,26 @@ class Search:
             self.settled = int(np.argmax(moved))
 
     def _residuals(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """D v - x P v of some pairs, and the norms of P^-1 of these in P."""
+        """P^-1 (D v - x P v) of some pairs, and the norms of these in P."""
         some = self.vectors[:, which]
         dual = times(self._images.all, some)
         dual -= times(self._duals.all, some * self.values[which])
-        solved = mapped(self.space, self._solve_roughly, dual)
+        solved = mapped(self.space, self._solve, dual)
         squares = dots(self.space, dual, solved)
-        return dual, np.sqrt(np.maximum(squares, 0.0))
-
-    def _solve_roughly(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        self.prior.solve(r, out, ROUGHER)
+        return solved, np.sqrt(np.maximum(squares, 0.0))
 
     def _solve(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         self.prior.solve(r, out, ROUGH)
 
     def pairs(self, complete: bool) -> Pairs:
         wanted = self.wanted
-        vectors = times(self._directions.all, self.vectors[:, wanted])
-        vectors *= orientation(self.space, vectors)
-        below = self.values[~wanted]
-        return Pairs(
-            self.values[wanted],
-            vectors,
-            below,
-            self.products,
-            complete,
-            stuck=self.stuck,
-        )
+        mixed = self.vectors[:, wanted]
+        vectors = times(self._directions.all, mixed)
+        signs = orientation(self.space, vectors)
+        duals = times(self._duals.all, mixed * signs)
+        vectors *= signs
+        below, values = self.values[~wanted], self.values[wanted]
+        return Pairs(values, vectors, below, self.products, complete, duals, self.stuck)
 
 
 def orientation(space: ParameterSpace, vectors: np.ndarray) -> np.ndarray:

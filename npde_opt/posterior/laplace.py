@@ -95,10 +95,10 @@ class Laplace:
     def _sought(self, start: np.ndarray | None, sure: bool) -> Pairs:
         found = None
         if start is not None and sure and self.settings.gauss_newton:
-            found = among(self.at, self.prior, self._data, self.settings, start)
-        return found or leading(self.prior, self._data, self.settings, start, sure)
+            found = among(self.at, self.prior, self.data, self.settings, start)
+        return found or leading(self.prior, self.data, self.settings, start, sure)
 
-    def _data(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
+    def data(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
         self.at.data_hessian(x, out, self.settings.gauss_newton)
         self.prior.mask(out)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npde_opt.objective import ObjectiveAt
 from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import column, gram
@@ -47,13 +48,18 @@ class Spread:
     resolution: list[DataBlock]
 
 
-def spread(laplace: Laplace, samples: int = 16) -> Spread:
+def spread(
+    laplace: Laplace, samples: int = 16, of: ObjectiveAt | None = None
+) -> Spread:
     """Collective.
 
     Args:
         samples: of what lies beside the leading pairs.
+        of: whose data, at the same point, as those of an objective with experiments that are set
+            aside; None: the data that `laplace` is the posterior of.
     """
-    space, at = laplace.space, laplace.at.linearization
+    where = of or laplace.at
+    space, at, metrics = laplace.space, where.linearization, where.metrics
     squares = [np.zeros_like(d.values) for d in at.data]
     parts = [np.zeros_like(d.values) for d in at.data]
     change = space.create_vec()
@@ -61,7 +67,7 @@ def spread(laplace: Laplace, samples: int = 16) -> Spread:
     def add(share: float) -> None:
         with laplace.objective.together():
             seen = at.apply(change)
-            for k, metric in enumerate(laplace.at.metrics):
+            for k, metric in enumerate(metrics):
                 own = seen[k].values
                 weighted = seen[k].like(own.copy())
                 metric.apply(weighted)

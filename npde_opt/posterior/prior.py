@@ -62,6 +62,11 @@ class Prior:
         self.normals = {n: _of(r) for n, r in self.objective.regularizers.items()}
         self.normals |= self.flat
         space = self.space
+        self._points = {n: space.block_vec(at.m, n) for n in self.normals}
+        every = self.normals.items()
+        self._roots: dict[str, Rooted] = {
+            n: r for n, r in every if isinstance(r, Rooted)
+        }
         check_fixed(space, fixed)
         held = fixed is not None and bool(fixed.any())
         known = any(b.free_count() < b.count for b in space.blocks.values())
@@ -104,12 +109,12 @@ class Prior:
         space = self.space
         with stage("regularization"):
             for name, r in self.normals.items():
-                p, own = space.block_vec(self.at.m, name), space.block_vec(x, name)
+                p, own = self._points[name], space.block_vec(x, name)
                 part = p.duplicate()
                 action(r, p, own, part)
                 space.add_block(out, name, part)
-                for vec in (p, own, part):
-                    vec.destroy()
+                own.destroy()
+                part.destroy()
 
     def solve(self, r: PETSc.Vec, out: PETSc.Vec, rtol: float | None = None) -> None:
         """out = P^-1 r, to its own `rtol` or another, 0 where entries are known, whatever r is
@@ -139,11 +144,10 @@ class Prior:
         out.set(0.0)
         with self.objective.together():
             for name, r in self.normals.items():
-                p = self.space.block_vec(self.at.m, name)
+                p = self._points[name]
                 part = p.duplicate()
                 r.noise(p, child(seed, numbers[name]), part)
                 self.space.add_block(out, name, part)
-                p.destroy()
                 part.destroy()
             self.mask(out)
 
@@ -165,17 +169,16 @@ class Prior:
         """By roots, of regularizers that have one. Of one group."""
         numbers = {u.name: k for k, u in enumerate(self.space.unknowns)}
         for name, r in self.normals.items():
-            p = self.space.block_vec(self.at.m, name)
+            p = self._points[name]
             part, own = p.duplicate(), child(seed, numbers[name])
-            if isinstance(r, Rooted):
-                r.sample(p, own, part)
+            if (root := self._roots.get(name)) is not None:
+                root.sample(p, own, part)
             else:
                 noise = p.duplicate()
                 r.noise(p, own, noise)
                 r.precondition(p, noise, part)
                 noise.destroy()
             self.space.add_block(out, name, part)
-            p.destroy()
             part.destroy()
 
     def mean(self) -> PETSc.Vec:
@@ -193,11 +196,8 @@ class Prior:
         known without solves."""
         if self.partly_known:
             return None
-        p = self.space.block_vec(self.at.m, name)
         with self.objective.together():
-            found = self.normals[name].variance(p)
-        p.destroy()
-        return found
+            return self.normals[name].variance(self._points[name])
 
 
 def check_proper(objective: Objective) -> None:

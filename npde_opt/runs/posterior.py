@@ -7,6 +7,7 @@ latter by its slope at the answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
 from npde_opt.posterior.predictions import coverage, resolution, spread
 from npde_opt.posterior.prior import check_proper
+from npde_opt.posterior.whole import Whole
 from npde_opt.runs import between, chains, next_places, profiles, quantities
 from npde_opt.runs.asked import PROFILE, SAMPLES, Asked, digest
 from npde_opt.runs.attempts import Attempts
@@ -160,7 +162,7 @@ class Posterior:
         self.laplace = Laplace(
             self.at, settings, start, held(self.at), sure=start is not None
         )
-        self.space = objective.space
+        self.space, self.whole = objective.space, Whole(self.laplace)
         # In all groups, as they solve together.
         self.shown: dict[str, Coefficient] = self._deviations() | self._modes()
         self.samples = self._samples()
@@ -195,22 +197,25 @@ class Posterior:
         self.shown |= self.told.fields()
 
     def predict(self, rows: Predicted) -> None:
-        """Standard deviations of predicted data and data resolution, into their rows, and coverage
-        and resolution of fields. Collective."""
+        """Standard deviations of predicted data, of experiments that were set aside too, and data
+        resolution, into their rows, and coverage and resolution of fields. Collective."""
         if not self.section.bands:
             return
         laplace, case = self.laplace, self.case
-        found, ensemble = spread(laplace), self.at.objective.ensemble
-        numbers = ensemble.own(case.experiment_count)
-        # Of experiments that were set aside nothing is known.
-        nothing = np.full(rows.share.order.size, np.nan)
-        every = []
+        objective = self.at.objective.whole or self.at.objective
+        parted = objective is not self.at.objective
+        at = objective.linearize(self.at.m) if parted else self.at
+        found, ensemble = spread(laplace, of=at), objective.ensemble
+        numbers, every = ensemble.own(case.experiment_count), []
         for blocks in (found.deviations, found.resolution):
             with ensemble.together():
-                own = model(self.at.objective).observed.by_experiment(blocks)
-            by_number = {e: own.get(k, nothing) for k, e in enumerate(numbers)}
-            every.append(ensemble.everything(by_number))
+                own = model(objective).observed.by_experiment(blocks)
+            every.append(
+                ensemble.everything({e: own[k] for k, e in enumerate(numbers)})
+            )
         rows.spread(*every)
+        if parted:
+            at.destroy()
         self.effective = rows.effective()
         seen, mass = self.space.create_vec(), self.space.mass()
         seen.setArray(coverage(laplace, self.at.metrics))
@@ -269,17 +274,20 @@ class Posterior:
 
     def metrics(self) -> Record:
         """For summary.json."""
-        found = self.laplace
+        found, determined = self.laplace, self.whole.determined
         told: Record = {
             KIND: self.asked.kind,
             SECTION: digest(self.section),
             "information": found.divergence,
-            "information_expected": found.expected_information,
-            "determined_numbers": found.determined,
+            "information_expected": self.whole.expected_information.told,
+            "determined_numbers": determined.told,
+            "determined_along_directions": found.determined,
             "eigenvalues_above_1": int((found.values > 1).sum()),
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
+        if not math.isnan(determined.error):
+            told["determined_numbers_error"] = determined.error
         if self.modes:
             told["mode_eigenvalues"] = found.values[: self.modes].tolist()
         if self.effective is not None:

@@ -77,7 +77,9 @@ def test_directions_that_are_no_pairs_are_left_to_the_search():
     rough = given @ mixed.standard_normal((count, count + 1))
     for start in (twice, rough, whole.vectors.copy(order="F")):
         found = Laplace(at, settings, np.asfortranarray(start), sure=True)
-        assert found.pairs.complete and found.pairs.duals is None
+        assert found.pairs.complete
+        # Rayleigh and Ritz alone take fewer.
+        assert found.pairs.products >= start.shape[1] + settings.block
         np.testing.assert_allclose(found.values, whole.values, rtol=2e-2)
 
 

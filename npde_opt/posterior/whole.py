@@ -1,0 +1,126 @@
+"""Sums over all eigenvalues x of D against P, those below the cut too, of which no pair is known:
+
+    sum f(x) = sum_i (f(x_i) - b_i f_1 x_i - b_i^2 f_2 x_i^2) + f_1 A + f_2 B,
+    A = E s^T E s  ~ sum x,   B = E (s^T E t)^2  ~ sum x^2     of what is beside the pairs,
+
+with independent samples s, t of the prior from which V diag(1 - sqrt(b)) V^T P is taken away. Below
+the cut c, f(x) is taken as f_1 x + f_2 x^2 with its own slope at 0, and its own value at c: the
+error of x / (1 + x) is at most x c^2 / 4.
+
+b_i falls from 1 at the cut to 0 at twice the cut: a pair at the cut that one search finds and
+another one does not is the same in both, sampled, and a sum does not jump.
+
+V has errors, and what these leave of a large eigenvalue among the rest is large. E is D without it,
+
+    E = D - sum_i q_i q_i^T / (1 + x_i),   q_i = D v_i - x_i P v_i,
+
+as the Schur complement of 1 + D has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from npde_opt.linear.accuracy import solved_to
+from npde_opt.parameters.draws import child
+from npde_opt.posterior.columns import gram, mapped, times, together
+from npde_opt.posterior.laplace import Laplace
+
+SAMPLES, DRAWN = 16, 5 << 21
+"""Samples, and their seeds: far from the numbers of others."""
+SEEN = 1e-4
+"""Relative tolerance of solves in products."""
+Term = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """
+    Attributes:
+        value: of a sum over all eigenvalues.
+        error: its standard error.
+    """
+
+    value: float
+    error: float
+
+    @property
+    def told(self) -> float:
+        """The value to the first digit of its error, as it is the same on any number of ranks."""
+        if not self.error > 0:
+            return self.value
+        return round(self.value, -math.floor(math.log10(self.error)))
+
+
+class Whole:
+    """What the data tell in all directions. Collective.
+
+    Attributes:
+        known: whether all eigenvalues are, so that nothing is estimated.
+
+    Args:
+        laplace: with pairs that are complete; of others, sums are those over the pairs alone, lower
+            bounds without an error.
+        samples: 2 at least.
+    """
+
+    def __init__(self, laplace: Laplace, samples: int = SAMPLES):
+        pairs, self.cut = laplace.pairs, laplace.settings.cut
+        every = np.concatenate([pairs.values, pairs.below])
+        self.known = len(every) >= laplace.prior.free_count
+        self.values = every if self.known else pairs.values
+        self.shares = np.clip(2 - np.abs(self.values) / self.cut, 0, 1)
+        self._sampled: np.ndarray | None = None
+        if pairs.complete and not self.known:
+            self._sampled = _products(laplace, self.shares, samples)
+
+    def sum(self, f: Term, slope: float) -> Sum:
+        """Of f(x), f(0) = 0, with its slope there."""
+        x, T = self.values, self._sampled
+        along = float(f(x).sum())
+        if T is None:
+            return Sum(along, 0.0 if self.known else math.nan)
+        cut, count = self.cut, len(T)
+        bend = (float(f(np.array([cut]))[0]) - slope * cut) / cut**2
+        part = self.shares * x
+        known = along - float((slope * part + bend * part**2).sum())
+        squares = (T**2).sum(1) - np.diag(T) ** 2
+        second = squares / (count - 1)
+        drawn = slope * np.diag(T) + bend * second
+        # Every sample is in twice as many products of two as in those of its own.
+        moved = drawn + bend * second
+        error = float(moved.std(ddof=1)) / math.sqrt(count)
+        return Sum(known + float(drawn.mean()), error)
+
+    @property
+    def determined(self) -> Sum:
+        """How many numbers the data determine, the trace of C D."""
+        return self.sum(lambda x: x / (1 + x), 1.0)
+
+    @property
+    def expected_information(self) -> Sum:
+        """Mean of KL(posterior, prior) over data that the prior predicts, in nats."""
+        return self.sum(lambda x: 0.5 * np.log1p(x), 0.5)
+
+
+def _products(laplace: Laplace, shares: np.ndarray, samples: int) -> np.ndarray:
+    """s_k^T E s_l, the same on every rank."""
+    space, prior, seed = laplace.space, laplace.prior, laplace.settings.seed
+    drawn = [prior.sample(child(seed, DRAWN + k)) for k in range(samples)]
+    columns = together(drawn)
+    for vec in drawn:
+        vec.destroy()
+    V, x = laplace.vectors, laplace.values
+    along = gram(space, laplace.dual, columns)
+    columns = columns - times(V, (1 - np.sqrt(shares))[:, None] * along)
+    with solved_to(SEEN):
+        images = mapped(space, laplace.data, columns)
+    found = gram(space, columns, images)
+    left = np.sqrt(shares)[:, None] * along
+    q = gram(space, V, images) - x[:, None] * left
+    found -= q.T @ (q / (1 + x)[:, None])
+    return np.asarray((found + found.T) / 2)
