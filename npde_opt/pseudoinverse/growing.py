@@ -23,6 +23,8 @@ from npde_opt.pseudoinverse.solution import EPS
 
 LARGE = 4.0
 """The most that I + S grows to, as the mean of its diagonal less 1."""
+MARGIN = 1.1
+"""By how much the next rows may add more to it than the last, by guess."""
 PANEL = 64
 """Columns that are solved for at once, others follow by products."""
 
@@ -52,7 +54,7 @@ class Growing:
     def take(self, rows: Callable[[], np.ndarray]) -> None:
         """`rows()`: (m, n) in Fortran's order, to be overwritten; called once or more."""
         # Rows like those before them need not be tried first.
-        if self._size + self._grew > LARGE * len(self._R):
+        if self._size + MARGIN * self._grew > LARGE * len(self._R):
             self._update()
         Y = self._short(rows)
         if Y is None and self._size:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from mpi4py import MPI
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 PANEL, WIDE_PANEL = 32, 64
 """Columns that tpqrt treats at once, of fewer than WIDE and of more."""
 WIDE = 1000
-TILE = 256
-"""Rows and columns of the parts in which triangles are multiplied."""
+TILE = 128
+"""Rows and columns of triangles that are multiplied as if they were none."""
 
 
 def empty(n: int) -> np.ndarray:
@@ -37,7 +37,9 @@ def _begun(R: np.ndarray, rows: np.ndarray) -> np.ndarray:
     found, _, _, info = lapack.dgeqrf(rows, lwork=int(lwork), overwrite_a=1)
     assert info == 0
     there = min(rows.shape)
-    R[:there] = np.triu(found[:there])
+    # Column by column, as another array of this size is dearer than what is copied.
+    for j in range(len(R)):
+        R[: min(j + 1, there), j] = found[: min(j + 1, there), j]
     return R
 
 
@@ -60,16 +62,26 @@ def _tpqrt(R: np.ndarray, rows: np.ndarray, pentagon: int) -> np.ndarray:
 
 
 def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A B of two upper triangles (n, n); what is below their diagonals is not looked at. A third of
-    the work of a product that knows of one triangle only."""
-    n = len(A)
-    found = empty(n)
-    A, B = np.triu(A), np.triu(B)
-    for i in range(0, n, TILE):
-        for j in range(i, n, TILE):
-            end = j + TILE
-            found[i : i + TILE, j:end] = A[i : i + TILE, i:end] @ B[i:end, j:end]
+    """A B of two upper triangles (n, n); what is below their diagonals is not looked at."""
+    found = empty(len(A))
+    _multiply(A, B, found)
     return found
+
+
+def _multiply(A: np.ndarray, B: np.ndarray, out: np.ndarray) -> None:
+    """By halves, [A D] [B E] = [AB  AE + DB']: products of which one factor is a triangle, a
+                  [  A'] [  B']   [       A'B']
+    third of the work of a product that knows of no zeros."""
+    n, half = len(A), len(A) // 2
+    if n <= TILE:
+        out[:] = np.triu(A) @ np.triu(B)
+        return
+    first, last = slice(0, half), slice(half, n)
+    _multiply(A[first, first], B[first, first], out[first, first])
+    _multiply(A[last, last], B[last, last], out[last, last])
+    between = blas.dtrmm(1.0, A[first, first], B[first, last])
+    between += blas.dtrmm(1.0, B[last, last], A[first, last], side=1)
+    out[first, last] = between
 
 
 def pack(R: np.ndarray) -> np.ndarray:
