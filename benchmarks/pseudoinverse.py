@@ -1,7 +1,8 @@
 """Least squares: QR and products against scipy's gelsd, on one thread and on ranks, and a stream.
 
 OMP_NUM_THREADS=1 python benchmarks/pseudoinverse.py [--rows 60000 --columns 2000 --targets 10]
-OMP_NUM_THREADS=1 mpirun -n 2 python benchmarks/pseudoinverse.py [--stream 2000000 500]
+OMP_NUM_THREADS=1 mpirun -n 2 python benchmarks/pseudoinverse.py [--repeats 3]
+                                                                 [--stream 2000000 500]
 
 On one rank every method runs in a process of its own (processor seconds of the method alone, not
 of making rows; peak memory above that of the imports); beside products stands their floor, the time
@@ -36,8 +37,6 @@ BLOCK = 2000
 PANEL = 32
 CALLS = 9
 """Of a product that is timed alone."""
-WARM = 6
-"""Blocks of every rank before what is timed on several ranks."""
 FIGURES = {"qr": (0.85, 0.35), "gram": (0.25, None)}
 """Processor time and memory in those of gelsd that are wanted."""
 
@@ -168,16 +167,15 @@ class Counted(MPI.Intracomm):
 SENT: list[int] = []
 
 
-def on_ranks(rows: int, columns: int, targets: int) -> list[Row]:
+def on_ranks(rows: int, columns: int, targets: int, repeats: int) -> list[Row]:
     """One rank with all rows, then all ranks with their shares; seconds, and those of the processor
     (the rank with most of them until all have folded, then rank 0's), which others that use the
-    machine change less. Some blocks before that bring memory and code in, which a rank pays once
-    whatever its share is."""
+    machine change less. In turn, and the least of each: what a process does for the first time,
+    as memory that comes in, does not depend on its share."""
     found = []
     for method in METHODS:
-        folded(method, WARM * comm.size * BLOCK, columns, targets, comm)[0].solve()
-        seconds, cpu = [], []
-        for own in (MPI.COMM_SELF, comm):
+        seconds, cpu = [np.inf, np.inf], [np.inf, np.inf]
+        for at, own in [*enumerate((MPI.COMM_SELF, comm))] * repeats:
             comm.Barrier()
             start, taken = time.perf_counter(), 0.0
             if own is comm or comm.rank == 0:
@@ -187,8 +185,8 @@ def on_ranks(rows: int, columns: int, targets: int) -> list[Row]:
                 fit.solve()
                 taken += time.process_time() - began
             comm.Barrier()
-            seconds.append(time.perf_counter() - start)
-            cpu.append(comm.bcast(taken))
+            seconds[at] = min(time.perf_counter() - start, seconds[at])
+            cpu[at] = min(comm.bcast(taken), cpu[at])
         found.append(
             {
                 "what": f"{method} {rows} x {columns}, {comm.size} ranks",
@@ -281,7 +279,7 @@ def main() -> None:
         rows = compared(*sizes, given.repeats)
     else:
         count, columns = given.stream
-        rows = on_ranks(*sizes) + streamed(count, columns, given.targets)
+        rows = on_ranks(*sizes, given.repeats) + streamed(count, columns, given.targets)
     report("pseudoinverse", rows, given.out)
     return None
 

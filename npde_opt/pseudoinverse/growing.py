@@ -5,7 +5,7 @@ Rows X that are like those of R are short in its coordinates, Y = X R^-1, and
     R^T R + X^T X = R^T (I + S) R,    S = sum Y^T Y,    so that    R := chol(I + S) R
 
 which takes the flops of a QR, but in a triangular solve and a symmetric product of whole blocks
-instead of panels of a few columns. I + S is well conditioned as long as S is not large, so that
+instead of panels of a few columns. I + S is well conditioned as long as no row has a large Y, and
 its Cholesky factor loses nothing; and the solve is that of rows which differ from X, in each
 column, by the rounding of |Y| |R|: the error of a QR as long as Y is not large. Where it is, or
 R's columns depend on each other, the block is folded by tpqrt.
@@ -21,8 +21,9 @@ from scipy.linalg import blas, cholesky
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.solution import EPS
 
-LARGE = 4.0
-"""The most that I + S grows to, as the mean of its diagonal less 1."""
+LARGE, GROWN = 4.0, 16.0
+"""The most by which the mean of the diagonal of I + S grows, by rows that are taken at once and in
+all. Rows alike let all of it grow; what counts is one that is unlike the others."""
 MARGIN = 1.1
 """By how much the next rows may add more to it than the last, by guess."""
 PANEL = 64
@@ -54,7 +55,7 @@ class Growing:
     def take(self, rows: Callable[[], np.ndarray]) -> None:
         """`rows()`: (m, n) in Fortran's order, to be overwritten; called once or more."""
         # Rows like those before them need not be tried first.
-        if self._size + MARGIN * self._grew > LARGE * len(self._R):
+        if self._size + MARGIN * self._grew > GROWN * len(self._R):
             self._update()
         Y = self._short(rows)
         if Y is None and self._size:
@@ -73,10 +74,11 @@ class Growing:
         with np.errstate(all="ignore"):
             _solve(self._steps, Y)
             flat = Y.ravel(order="F")
-            size = self._size + float(blas.ddot(flat, flat))
-        if not size <= LARGE * len(self._R):
+            grew = float(blas.ddot(flat, flat))
+        n = len(self._R)
+        if not (grew <= LARGE * n and self._size + grew <= GROWN * n):
             return None
-        self._size, self._grew = size, size - self._size
+        self._size, self._grew = self._size + grew, grew
         return Y
 
 
