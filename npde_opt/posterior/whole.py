@@ -5,7 +5,8 @@
 
 with independent samples s, t of the prior from which V diag(1 - sqrt(b)) V^T P is taken away. Below
 the cut c, f(x) is taken as f_1 x + f_2 x^2 with its own slope at 0, and its own value at c: the
-error of x / (1 + x) is at most x c^2 / 4.
+error of x / (1 + x) is at most x c^2 / 4. Above a cut of 1 that says nothing, and sums are those
+over the pairs alone.
 
 b_i falls from 1 at the cut to 0 at twice the cut: a pair at the cut that one search finds and
 another one does not is the same in both, sampled, and a sum does not jump.
@@ -30,6 +31,10 @@ from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import gram, mapped, times, together
 from npde_opt.posterior.laplace import Laplace
 
+WIDEST = 1.0
+"""Cut up to which what lies below it is sampled."""
+ROOM = 3.0
+"""Factor by which sum x^2 may be more than the cut allows."""
 SAMPLES, DRAWN = 16, 5 << 21
 """Samples, and their seeds: far from the numbers of others."""
 SEEN = 1e-4
@@ -63,8 +68,9 @@ class Whole:
         known: whether all eigenvalues are, so that nothing is estimated.
 
     Args:
-        laplace: with pairs that are complete; of others, sums are those over the pairs alone, lower
-            bounds without an error.
+        laplace: with pairs that are complete, of a cut up to WIDEST; of others, and of pairs that
+            leave more than the cut beside them, sums are those over the pairs alone, lower bounds
+            without an error.
         samples: 2 at least.
     """
 
@@ -75,8 +81,16 @@ class Whole:
         self.values = every if self.known else pairs.values
         self.shares = np.clip(2 - np.abs(self.values) / self.cut, 0, 1)
         self._sampled: np.ndarray | None = None
-        if pairs.complete and not self.known:
-            self._sampled = _products(laplace, self.shares, samples)
+        if pairs.complete and not self.known and self.cut <= WIDEST:
+            found = _products(laplace, self.shares, samples)
+            self._sampled = found if self._below(found) else None
+
+    def _below(self, T: np.ndarray) -> bool:
+        """Whether what is beside the pairs is below the cut, or at most near it: as sum x^2 <= c
+        sum x then, with room for the error of both. Pairs that are too rough leave more."""
+        first, whole = float(np.trace(T)), float((T**2).sum())
+        second = (whole - float((np.diag(T) ** 2).sum())) / (len(T) - 1)
+        return second <= ROOM * self.cut * first
 
     def sum(self, f: Term, slope: float) -> Sum:
         """Of f(x), f(0) = 0, with its slope there."""

@@ -7,7 +7,6 @@ latter by its slope at the answer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +48,8 @@ KIND = "uncertainty"
 """Of the metrics: which of them was asked for."""
 SLOPE_STEP = 1e-3
 """Of a deviation, for the slope of the coefficient in the parameter."""
+ROUNDING = 1e-9
+"""Share of a sum that is no error of sampling."""
 STORE = "posterior.zarr"
 SPECTRUM, BANDS = "information.png", "bands.png"
 
@@ -286,7 +287,7 @@ class Posterior:
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
-        if not math.isnan(determined.error):
+        if determined.error > ROUNDING * determined.value:
             told["determined_numbers_error"] = determined.error
         if self.modes:
             told["mode_eigenvalues"] = found.values[: self.modes].tolist()

@@ -1,6 +1,7 @@
 """Sums over all eigenvalues, of which only the leading ones are known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,15 +41,22 @@ def test_sums_are_of_all_and_do_not_jump_where_a_pair_is_at_the_cut():
     J.destroy()
 
 
-def test_what_is_known_whole_has_no_error_and_what_ended_early_none_at_all():
-    J, m = field(n=3)
+def test_what_is_known_whole_has_no_error_and_what_ended_early_or_has_a_wide_cut_none():
+    J, m = field(n=4)
     at = J.linearize(m)
     all_of_it = Laplace(at, PosteriorSettings(cut=1e-12))
     found = Whole(all_of_it).determined
     assert found.error == 0
     assert found.value == pytest.approx(all_of_it.determined, rel=1e-6)
     early = Laplace(at, PosteriorSettings(cut=1e-2, most=2, block=2))
-    found = Whole(early).determined
-    assert math.isnan(found.error) and found.value == early.determined
+    wide = Laplace(at, PosteriorSettings(cut=50.0, block=1))
+    kept = Laplace(at, PosteriorSettings(cut=0.1, block=2)).pairs
+    rest = {"values": kept.values[1:], "vectors": kept.vectors[:, 1:]}
+    short = replace(kept, **rest, duals=None, below=kept.below[:0])
+    without = Laplace(at, PosteriorSettings(cut=0.1), pairs=short)
+    assert wide.pairs.complete and without.pairs.complete
+    for laplace in (early, wide, without):
+        found = Whole(laplace).determined
+        assert math.isnan(found.error) and found.value == laplace.determined
     at.destroy()
     J.destroy()
