@@ -3,7 +3,8 @@
 Ranks lie in a grid of processes; along an axis every rank knows from the layout which rows the
 others of its line want and which it has, so that each pair of ranks exchanges one message, also
 where the width is more than a rank's cells. Rows of later axes are exchanged with the ghosts of
-earlier ones, which fills the corners.
+earlier ones, which fills the corners. Messages are waited for where what they bring is read first:
+who works on cells without ghosts before that works while they are under way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt import traffic
+from npde_opt.grids.exchange import Exchange, line_of
 from npde_opt.grids.layout import Layout
 
 Index = tuple[slice | int, ...]
@@ -63,13 +64,47 @@ class Ghosts:
         self.values, self.widths, self.outside = values, tuple(widths), outside
         self.owned = values.shape[: -grid.dim - 1 : -1]
         self.lead = (ALL,) * (values.ndim - grid.dim)
-        self.slabs: list[np.ndarray | None] = []
+        self._layout, self._nearest = grid.layout, tuple(nearest)
+        self._slabs: list[np.ndarray | None] = []
+        # Of axes that ranks share, what the slabs come from.
+        self._exchanges: list[Exchange | None] = []
         for d, width in enumerate(self.widths):
-            alone = len(grid.layout.counts[d]) == 1 and not grid.periodic(d)
-            constant = alone and d not in nearest
-            self.slabs.append(
-                None if constant or not width else self._slabs(grid, d, nearest)
-            )
+            self._add(grid, d, width)
+
+    def _add(self, grid: Cells, d: int, width: int) -> None:
+        """The slabs of an axis."""
+        alone = len(grid.layout.counts[d]) == 1 and not grid.periodic(d)
+        rows: np.ndarray | None = None
+        exchange: Exchange | None = None
+        if alone and width and d in self._nearest:
+            rows = np.repeat(self._rows(d, [0, self.owned[d] - 1]), width, axis=0)
+        elif not alone and width:
+            exchange = self._posted(grid, d)
+            rows = exchange.rows
+        self._slabs.append(None if rows is None else self._sides(rows, d))
+        self._exchanges.append(exchange)
+
+    def waits(self, box: tuple[Range, ...]) -> bool:
+        """Whether others bring some of the cells of a box, given by axis z, y, x."""
+        parts = zip(box[::-1], self._exchanges, self.widths, self.owned, strict=True)
+        for (first, count, step), exchange, width, n in parts:
+            if exchange is None:
+                continue
+            below, above = exchange.line.brought
+            last = first + (count - 1) * step
+            if (below and first < width) or (above and last >= width + n):
+                return True
+        return False
+
+    @property
+    def shared(self) -> bool:
+        """Whether others bring any."""
+        return any(e is not None and any(e.line.brought) for e in self._exchanges)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that others bring was waited for."""
+        return all(e is None or e.finished for e in self._exchanges)
 
     def whole(self) -> tuple[Range, ...]:
         """All of it, by axis z, y, x."""
@@ -92,7 +127,7 @@ class Ghosts:
                 out[to] = self.values[(*first, *there)]
                 continue
             axis, side = slab
-            rows = self.slabs[axis]
+            rows = self._slab(axis, side)
             out[to] = self.outside if rows is None else rows[side][(*first, *there)]
 
     def _rows(self, d: int, chosen: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -110,66 +145,52 @@ class Ghosts:
             self._read(out[number, ...], (*self.lead, *after, int(at)), box)
         return out
 
-    def _slabs(self, grid: Cells, d: int, nearest: Sequence[int]) -> np.ndarray:
-        """Ghosts [side, ...] along axis d."""
-        layout, periodic, width = grid.layout, grid.periodic(d), self.widths[d]
-        if len(layout.counts[d]) == 1 and not periodic:
-            ends = np.repeat(self._rows(d, [0, self.owned[d] - 1]), width, axis=0)
-            return self._sides(ends, d)
-        at, counts, first = layout.position[d], layout.counts[d], layout.start[d]
-        stride = int(np.prod(layout.processes[:d], dtype=int))
-        own = _wanted(layout, d, at, width, periodic)
-        beside = self._rows(d, []).shape[1:]
-        rows = np.full((2 * width, *beside), self.outside, self.values.dtype)
-        requests, received = list[MPI.Request](), list[tuple[np.ndarray, np.ndarray]]()
-        for p in range(len(counts)):
-            rank = layout.rank + (p - at) * stride
-            theirs = _wanted(layout, d, p, width, periodic)
-            sent = theirs[(theirs >= first) & (theirs < first + counts[at])] - first
-            start = sum(counts[:p])
-            here = np.flatnonzero((own >= start) & (own < start + counts[p]))
-            if p == at:
-                rows[here] = self._rows(d, sent)
-                continue
-            if here.size:
-                buffer = np.empty((here.size, *beside), rows.dtype)
-                received.append((here, buffer))
-                traffic.taken(buffer)
-                requests.append(grid.comm.Irecv(buffer, rank, d))
-            if sent.size:
-                given = self._rows(d, sent)
-                traffic.sent(given)
-                requests.append(grid.comm.Isend(given, rank, d))
-        MPI.Request.Waitall(requests)
-        for here, buffer in received:
-            rows[here] = buffer
-        if d in nearest and counts[at]:
-            self._fill_nearest(rows, d, own, layout)
-        return self._sides(rows, d)
+    def _posted(self, grid: Cells, d: int) -> Exchange:
+        """Ghosts [row, ...] along axis d, of which those of others are under way."""
+        line = line_of(grid.layout, d, self.widths[d], grid.periodic(d))
+        after = self.values.shape[: len(self.lead) + len(self.owned) - 1 - d]
+        before = [n + 2 * w for n, w in zip(self.owned, self.widths, strict=True)][:d]
+        shape = (len(line.rows), *after, *before[::-1])
+        exchange = Exchange(line, np.empty(shape, self.values.dtype))
+        if self._copies(d):
+            self._fill_nearest(exchange, d, owned=True)
+        else:
+            exchange.rows[line.outside] = self.outside
+        exchange.post(grid.comm, d, lambda chosen: self._rows(d, chosen))
+        return exchange
+
+    def _copies(self, d: int) -> bool:
+        """Whether cells outside the domain are the nearest ones."""
+        return d in self._nearest and self._layout.local_shape[d] > 0
+
+    def _slab(self, d: int, side: int) -> np.ndarray | None:
+        """Ghosts [side, ...] along axis d, of which those of a side are there."""
+        exchange = self._exchanges[d]
+        came = exchange is not None and exchange.line.brought[side]
+        if exchange is not None and came and exchange.finish() and self._copies(d):
+            self._fill_nearest(exchange, d, owned=False)
+        return self._slabs[d]
 
     def _sides(self, rows: np.ndarray, d: int) -> np.ndarray:
         """Rows [row, ...] below and above as [side, ...], their axis where it belongs."""
         place = len(self.lead) + len(self.owned) - d
         return np.moveaxis(rows.reshape(2, self.widths[d], *rows.shape[1:]), 1, place)
 
-    def _fill_nearest(
-        self, rows: np.ndarray, d: int, own: np.ndarray, layout: Layout
-    ) -> None:
-        """Rows outside the domain."""
-        first, count, n = (
-            layout.start[d],
-            layout.counts[d][layout.position[d]],
-            layout.shape[d],
-        )
-        half = len(own) // 2
+    def _fill_nearest(self, exchange: Exchange, d: int, owned: bool) -> None:
+        """Rows outside the domain, where the nearest cell is an own one; or else."""
+        layout, rows, global_rows = self._layout, exchange.rows, exchange.line.rows
+        first, n = layout.start[d], layout.shape[d]
+        half = len(global_rows) // 2
         for part, cell in ((np.arange(half), 0), (half + np.arange(half), n - 1)):
-            missing = part[own[part] < 0]
+            missing = part[global_rows[part] < 0]
             if not missing.size:
                 continue
-            owned = first <= cell < first + count
-            rows[missing] = (
-                self._rows(d, [cell - first])[0] if owned else rows[own == cell][0]
+            if (first <= cell < first + layout.local_shape[d]) != owned:
+                continue
+            found = (
+                self._rows(d, [cell - first]) if owned else rows[global_rows == cell]
             )
+            rows[missing] = found[0]
 
 
 @lru_cache(maxsize=8192)
@@ -232,13 +253,3 @@ def with_halo(
     ghosts = Ghosts(grid, values.transpose(axes), widths, outside)
     ghosts.read(out.transpose(axes), ghosts.lead, ghosts.whole())
     return out
-
-
-def _wanted(layout: Layout, d: int, at: int, width: int, periodic: bool) -> np.ndarray:
-    """Global rows along axis d that the ranks of position `at` want below and above theirs; -1
-    outside the domain."""
-    count, n = layout.counts[d][at], layout.shape[d]
-    first = sum(layout.counts[d][:at])
-    ghosts = np.concatenate([np.arange(-width, 0), count + np.arange(width)])
-    rows = first + ghosts
-    return rows % n if periodic else np.where((rows >= 0) & (rows < n), rows, -1)

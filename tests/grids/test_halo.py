@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.grids import Grid
-from npde_opt.grids.halo import with_halo
+from npde_opt.grids.halo import Ghosts, with_halo
 
 
 @pytest.mark.parallel([1, 2, 3])
@@ -49,3 +49,26 @@ def test_the_precision_and_what_is_outside_are_kept():
     assert found.dtype == np.float32
     outside = 9 * 8 - 5 * 4 if grid.comm.size == 1 else None
     assert outside is None or np.sum(found == -1.0) == outside
+
+
+@pytest.mark.parallel([2, 3])
+def test_messages_are_waited_for_where_they_are_read():
+    """Who reads own cells does not wait; who reads nothing leaves no message behind."""
+    comm = MPI.COMM_WORLD
+    grid = Grid((1, 3 * comm.size), comm=comm)
+    assert grid.layout.processes == (1, comm.size)
+    rows, first, n = np.arange(3.0 * comm.size)[:, None], grid.start[1], 3
+    dropped = Ghosts(grid, -1 - rows[first : first + n], (0, 1), nearest=(1,))
+    ghosts = Ghosts(grid, rows[first : first + n], (0, 1), nearest=(1,))
+    lower, upper = ((0, 1, 1), (0, 1, 1)), ((4, 1, 1), (0, 1, 1))
+    assert not ghosts.waits(((1, 3, 1), (0, 1, 1)))
+    assert ghosts.waits(lower) == (comm.rank > 0)
+    assert ghosts.waits(upper) == (comm.rank < comm.size - 1)
+    own = np.empty((3, 1))
+    ghosts.read(own, (), ((1, 3, 1), (0, 1, 1)))
+    assert not ghosts.finished
+    del dropped
+    found = np.empty((5, 1))
+    ghosts.read(found, (), ghosts.whole())
+    wanted = np.clip(np.arange(first - 1, first + 4), 0, len(rows) - 1)
+    assert ghosts.finished and np.array_equal(found[:, 0], wanted)
