@@ -15,8 +15,9 @@ import numpy as np
 from npde_opt.forward.layer import Stages
 from npde_opt.networks.diffusion import Diffusion
 from npde_opt.networks.form import Form
-from npde_opt.networks.interface import Bilinear, Reading, Values
+from npde_opt.networks.interface import Bilinear, Reading, Values, in_turn
 from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, Replaced
+from npde_opt.networks.recycled import STATES
 from npde_opt.networks.strips import WORK, Box, boxes_of, over_cells
 from npde_opt.networks.template import Sums
 
@@ -64,7 +65,8 @@ class Backward:
         self.replaced = Replaced(adjoint, reach) if reach is not None else None
         self.found = adjoint
         if self.replaced is None:
-            self.found = np.zeros_like(self.u) if self.ends else np.empty_like(self.u)
+            made = STATES.zeros if self.ends else STATES.empty
+            self.found = made(self.u.shape, self.u.dtype)
         self.bias = np.zeros(self.place.channels)
         self.moments = np.zeros((self.place.channels, of.activation.count))
 
@@ -95,7 +97,9 @@ class Backward:
         nu, eta = self._whole(not self.local), self._whole(self.out is None)
         hidden = self.at.hidden(self.u) if len(self.stages) == 2 else None
         width = self.outer.width if self.outer is not None else self.place.channels
-        for box in boxes_of(self.place, self.u, width + 3 * self.place.channels):
+        every = boxes_of(self.place, self.u, width + 3 * self.place.channels)
+        reading = [self.outer, *self.beside.linear]
+        for box in in_turn(every, reading, free=not self.local):
             self._inside(box, hidden, nu, eta)
         if not self.local:
             assert nu is not None
@@ -113,7 +117,7 @@ class Backward:
 
     def _whole(self, wanted: bool) -> np.ndarray | None:
         shape = self.place.shape(self.u.shape[1])
-        return np.empty(shape, self.u.dtype) if wanted else None
+        return STATES.empty(shape, self.u.dtype) if wanted else None
 
     def _inside(
         self,
@@ -181,9 +185,11 @@ class Backward:
     def _through(self, nu: np.ndarray) -> None:
         """lambda from nu, which lies as a whole."""
         inner = self.of.inner.back(self.k, nu)
-        for box in boxes_of(
-            self.of.source, self.u, inner.width + self.of.source.channels
-        ):
+        source = self.of.source
+        every = boxes_of(source, self.u, inner.width + source.channels)
+        # Where new multipliers take the place of those that later boxes read, in order.
+        free = self.replaced is None or not self.replaced.reach
+        for box in in_turn(every, [inner, *self.beside.linear], free):
             out = self._place(box)
             inner.product(box, out)
             if self.out is not None and inner.gathers:

@@ -7,6 +7,8 @@ is its own transpose.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from petsc4py import PETSc
 
@@ -41,9 +43,17 @@ class Diffusion(Loops):
         return 1
 
     def reading(self, w: np.ndarray, u: np.ndarray) -> Reading:
-        dim = self.source.dim
-        nearest = range(dim) if self.outside == OUTSIDE[0] else ()
-        return Spreading(w, Ghosts(self.source, u, [1] * dim, nearest=nearest))
+        axes, no_flux = range(self.source.dim), self.outside == OUTSIDE[0]
+        # At sides that no flux passes, loops have the cell itself.
+        own = [no_flux and self._alone(d) for d in axes]
+        widths = [0 if itself else 1 for itself in own]
+        nearest = axes if no_flux else ()
+        return Spreading(w, Ghosts(self.source, u, widths, nearest=nearest))
+
+    def _alone(self, axis: int) -> bool:
+        """Whether both sides of an axis are this rank's, and not of each other."""
+        split = len(self.source.layout.counts[axis]) > 1
+        return not split and not self.source.periodic(axis)
 
     def back(self, w: np.ndarray, y: np.ndarray) -> Reading:
         return self.reading(w, y)
@@ -84,34 +94,36 @@ class Spreading(Reading):
         self.u = np.ascontiguousarray(u).reshape(
             *u.shape[:2], *self._missing, *u.shape[2:]
         )
-        self.beside, self.before, self.below = (
-            self._around(ghosts, axis) for axis in range(3)
-        )
+        self._ghosts, self.shared = ghosts, ghosts.shared
         self.k = np.ascontiguousarray(w, u.dtype)
         self.width, self.gathers = 2 * len(w), True
         self.total = np.zeros(len(w))
 
-    def _around(self, ghosts: Ghosts, axis: int) -> np.ndarray:
+    @cached_property
+    def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What loops read: the state, and what lies around along x, y and z. It is asked for at
+        the first box, as it waits for what other ranks bring."""
+        x, y, z = (self._around(axis) for axis in range(3))
+        return self.u, x, y, z
+
+    def _around(self, axis: int) -> np.ndarray:
         """What lies around at the lower side and the upper one of an axis [2, c, s, ...]; nothing
-        of axes that the grid does not have."""
-        at, there = 4 - axis, axis < len(ghosts.widths) and self.u.size > 0
+        of axes without ghosts, and those that the grid does not have."""
+        at, ghosts = 4 - axis, self._ghosts
+        there = axis < len(ghosts.widths) and ghosts.widths[axis] > 0
         shape = list(self.u.shape)
         shape[at] = 1
-        found = np.empty((2 if there else 0, *shape), self.u.dtype)
-        if not there:
+        found = np.empty((2 if there and self.u.size else 0, *shape), self.u.dtype)
+        if not len(found):
             return found.squeeze(at + 1)
-        whole = [(1, n, 1) for n in ghosts.owned[::-1]]
+        cells = zip(ghosts.widths[::-1], ghosts.owned[::-1], strict=True)
+        whole = [(width, n, 1) for width, n in cells]
         place = len(whole) - 1 - axis
         for side, first in enumerate((0, ghosts.owned[axis] + 1)):
             whole[place] = (first, 1, 1)
             part = found[side].reshape(*shape[:2], *shape[2 + len(self._missing) :])
             ghosts.read(part, ghosts.lead, tuple(whole))
-        return np.ascontiguousarray(found.squeeze(at + 1))
-
-    @property
-    def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What loops read."""
-        return self.u, self.beside, self.before, self.below
+        return found.squeeze(at + 1)
 
     def _first(self, box: Box) -> tuple[int, int, int]:
         rows = [*(0 for _ in self._missing), *(r.start for r in box.rows)]

@@ -7,14 +7,16 @@ tangent, adjoint and second derivatives of a layer follow,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
 
+from npde_opt.grids.exchange import attend
 from npde_opt.networks.place import Place
+from npde_opt.networks.recycled import STATES
 from npde_opt.networks.strips import Box, boxes_of
 
 Values = Mapping[str, np.ndarray]
@@ -59,6 +61,13 @@ class Reading(Protocol):
 
     adds: bool = False
     """Whether adding a product to what is there costs no more than to write it."""
+
+    shared: bool = False
+    """Whether boxes read what other ranks bring; see `late`."""
+
+    def late(self, box: Box) -> bool:
+        """Whether a box reads what other ranks bring, so that others are better done before."""
+        return False
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         """out [c, s, k, j, i] of a box = or += the operator times the state."""
@@ -143,8 +152,27 @@ class Loops:
         return reading.weights
 
 
+def in_turn(
+    found: Sequence[Box], readings: Sequence[Reading | None], free: bool = True
+) -> Iterable[Box]:
+    """Boxes to be worked on while messages of these readings are under way; where their order is
+    free, those that read what other ranks bring come last."""
+    shared = [r for r in readings if r is not None and r.shared]
+    if not shared:
+        return found
+    if free:
+        found = sorted(found, key=lambda box: any(r.late(box) for r in shared))
+    return _attending(found)
+
+
+def _attending(found: Sequence[Box]) -> Iterator[Box]:
+    for box in found:
+        attend()
+        yield box
+
+
 def _swept(reading: Reading, place: Place, u: np.ndarray) -> np.ndarray:
-    out = np.empty(place.shape(u.shape[1]), u.dtype)
-    for box in boxes_of(place, out, reading.width):
+    out = STATES.empty(place.shape(u.shape[1]), u.dtype)
+    for box in in_turn(boxes_of(place, out, reading.width), [reading]):
         reading.product(box, out[box.index])
     return out

@@ -23,8 +23,9 @@ from npde_opt.aliases import Coefficients
 from npde_opt.forward.layer import Stages
 from npde_opt.networks.backward import Backward
 from npde_opt.networks.form import Form
-from npde_opt.networks.interface import Values
+from npde_opt.networks.interface import Values, in_turn
 from npde_opt.networks.passes import EVERYTHING, Beside, Hidden, taken
+from npde_opt.networks.recycled import STATES
 from npde_opt.networks.solved import arrays
 from npde_opt.networks.strips import boxes_of, by_channel, over_cells
 from npde_opt.networks.template import Change, Sums
@@ -75,17 +76,18 @@ class StepAt:
         place, samples = of.inner.operator.target, u.shape[1]
         plain = of.outer is None and of.dt == 1 and beside.none
         reaches = of.outer is not None and not of.outer.operator.local
-        kept = None if of.recomputes else np.empty(place.shape(samples), u.dtype)
+        kept = None if of.recomputes else STATES.empty(place.shape(samples), u.dtype)
         h: np.ndarray | None = None
         if plain or reaches:
             same = kept is not None and of.activation.from_value
-            h = kept if same else np.empty(place.shape(samples), u.dtype)
+            h = kept if same else STATES.empty(place.shape(samples), u.dtype)
         out = (
             h
             if plain and h is not None
-            else np.empty(of.target.shape(samples), u.dtype)
+            else STATES.empty(of.target.shape(samples), u.dtype)
         )
-        for box in boxes_of(place, u, hidden.inner.width + place.channels):
+        every = boxes_of(place, u, hidden.inner.width + place.channels)
+        for box in in_turn(every, [hidden.inner, *beside.linear]):
             found = hidden.at(box, taken(kept, u, place.channels, box))
             if h is None:
                 self._behind(found, out[box.index])
@@ -101,7 +103,8 @@ class StepAt:
         of = self.of
         assert of.outer is not None
         outer = of.outer.reading(self.k, h, of.dt)
-        for box in boxes_of(of.target, h, outer.width + of.target.channels):
+        every = boxes_of(of.target, h, outer.width + of.target.channels)
+        for box in in_turn(every, [outer, *beside.linear]):
             outer.product(box, out[box.index])
             beside.add(box, out[box.index])
 
@@ -118,8 +121,8 @@ class StepAt:
         if len(stages) == 3:
             return stages[1]
         hidden, place = self.hidden(stages[0]), self.of.inner.operator.target
-        v = np.empty(place.shape(stages[0].shape[1]), stages[0].dtype)
-        for box in boxes_of(place, v, hidden.inner.width):
+        v = STATES.empty(place.shape(stages[0].shape[1]), stages[0].dtype)
+        for box in in_turn(boxes_of(place, v, hidden.inner.width), [hidden.inner]):
             hidden.at(box, v[box.index])
         return v
 

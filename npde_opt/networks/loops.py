@@ -101,22 +101,32 @@ Four = tuple[int, int, int, int]
 
 @compiled
 def rows_around(u: np.ndarray, before: np.ndarray, below: np.ndarray, at: Four) -> Rows:
-    """The row (c, s, k, j) of u [c, s, k, j, i], and the ones beside it along y and z: itself along
-    axes that u does not have, where what lies around is the cell itself.
+    """The row (c, s, k, j) of u [c, s, k, j, i], and the ones beside it along y and z; at the sides
+    of axes around which nothing is given, the row itself.
 
     Args:
         before, below: the planes around at the lower side and the upper one of y and z:
-            [2, c, s, k, i], [2, c, s, j, i]; nothing of axes that are missing.
+            [2, c, s, k, i], [2, c, s, j, i], or nothing.
     """
     c, s, z, y = at
     here = u[c, s, z, y]
     y_low = y_high = z_low = z_high = here
-    if len(before):
-        y_low = u[c, s, z, y - 1] if y > 0 else before[0, c, s, z]
-        y_high = u[c, s, z, y + 1] if y + 1 < u.shape[3] else before[1, c, s, z]
-    if len(below):
-        z_low = u[c, s, z - 1, y] if z > 0 else below[0, c, s, y]
-        z_high = u[c, s, z + 1, y] if z + 1 < u.shape[2] else below[1, c, s, y]
+    if y > 0:
+        y_low = u[c, s, z, y - 1]
+    elif len(before):
+        y_low = before[0, c, s, z]
+    if y + 1 < u.shape[3]:
+        y_high = u[c, s, z, y + 1]
+    elif len(before):
+        y_high = before[1, c, s, z]
+    if z > 0:
+        z_low = u[c, s, z - 1, y]
+    elif len(below):
+        z_low = below[0, c, s, y]
+    if z + 1 < u.shape[2]:
+        z_high = u[c, s, z + 1, y]
+    elif len(below):
+        z_high = below[1, c, s, y]
     return here, y_low, y_high, z_low, z_high
 
 
@@ -127,12 +137,15 @@ def at_ends(
     """lap u in the first and the last cell of a row; of one cell both are the same.
 
     Args:
-        beside: what lies around at the lower side and the upper one of x, [2, c, s, k, j].
+        beside: what lies around at the lower side and the upper one of x, [2, c, s, k, j], or
+            nothing, where that is the cell itself.
     """
     c, s, z, y = at
     here, y_low, y_high, z_low, z_high = rows
     six, last = here.dtype.type(6), len(here) - 1
-    low, high = beside[0, c, s, z, y], beside[1, c, s, z, y]
+    low, high = here[0], here[last]
+    if len(beside):
+        low, high = beside[0, c, s, z, y], beside[1, c, s, z, y]
     after = here[1] if last > 0 else high
     before = here[last - 1] if last > 0 else low
     first = low + after + y_low[0] + y_high[0] + z_low[0] + z_high[0] - six * here[0]

@@ -161,6 +161,10 @@ class Correlation(Reading):
     def __init__(self, of: Stencil, windows: Windows):
         self.of, self.windows = of, windows
         self.width, self.gathers = held(of), True
+        self.shared = windows.ghosts.shared
+
+    def late(self, box: Box) -> bool:
+        return self.windows.late(box)
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         self.windows.product(box, out, add)
@@ -187,6 +191,11 @@ class Transpose(Reading):
         self.shifts = [(a.wanted(a.at)[0] + a.before) % a.stride for a in of.axes[::-1]]
         plain = all(a.stride == 1 and a.mode != "replicate" for a in of.axes)
         self.gathers = plain
+        # Elsewhere boxes of results are not those of the product that reads.
+        self.shared = plain and windows.ghosts.shared
+
+    def late(self, box: Box) -> bool:
+        return self.windows.late(box)
 
     def product(self, box: Box, out: np.ndarray, add: bool = False) -> None:
         if not any(below or above for below, above in self.outside):

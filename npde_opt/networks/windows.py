@@ -115,19 +115,25 @@ class Windows:
         WORK.owner = self._own
         return self._kept
 
+    def late(self, box: Box) -> bool:
+        """Whether the outputs of a box read what other ranks bring; see Reading."""
+        width, n = self.ghosts.widths[0], self.ghosts.owned[0]
+        return self.ghosts.waits((*self._outer(box), (0, n + 2 * width, 1)))
+
+    def _outer(self, box: Box) -> list[Range]:
+        """The rows along z and y that the outputs of a box read."""
+        reads = self.reads
+        *spans, _ = reads.spans([*(r.stop - r.start for r in box.rows), 1])
+        axes = zip(reads.offsets, reads.strides, box.rows, spans, strict=False)
+        return [(o + s * r.start, n, 1) for o, s, r, n in axes]
+
     def _read(
         self, box: Box, length: int, beside: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """What the outputs of a box read, as it lies, and as [p, d, s, z, y, x]."""
         reads, (beyond, most) = self.reads, _places(self.reads)
-        counts = [*(r.stop - r.start for r in box.rows), length]
-        *spans, _ = reads.spans(counts)
-        outer: list[Range] = [
-            (o + s * r.start, n, 1)
-            for o, s, r, n in zip(
-                reads.offsets, reads.strides, box.rows, spans, strict=False
-            )
-        ]
+        outer = self._outer(box)
+        spans = [n for _, n, _ in outer]
         channels, samples = self.shape[1], box.samples.stop - box.samples.start
         cells = (*spans, length + most)
         lead = (len(beyond), channels)
