@@ -28,6 +28,10 @@ from npde_opt.optimizers.schedules import rate
 from npde_opt.optimizers.spectrum import Spectrum
 from npde_opt.reductions import same
 
+RISEN = 2.0
+"""Times the objective of the first batch at the end, from which on a run says that it rose. Batches
+differ, by less than that."""
+
 
 class Epochs(Run):
     """Stands inside an epoch, too, where it is resumed: `meta["within"]` says how many of its
@@ -231,8 +235,13 @@ class Epochs(Run):
     def settle(self) -> None:
         """Of minibatches nobody knows J as a whole before the end."""
         super().settle()
-        if self.parted:
-            self.meta["objective"] = self.point.here().value
+        if not self.parted:
+            return
+        value, first = self.point.here().value, self.meta["objective_initial"]
+        self.meta["objective"] = value
+        if value > RISEN * first > 0:
+            risen = f"the objective rose from {first:.3g} to {value:.3g}"
+            self.reason = f"{self.reason}; {risen}: lower `rate`, or set `clip`"
 
     def unfinished(
         self, norm: float, target: float, stop: str | None

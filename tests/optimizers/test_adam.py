@@ -178,6 +178,15 @@ def test_minibatches_are_those_of_the_seed(problem):
     assert found.objective == pytest.approx(J.linearize(found.m).value, rel=1e-12)
 
 
+def test_an_objective_that_rose_is_told():
+    J, m, _ = made("steady", loss="labels")
+    given = RULE | {"max_iterations": 1}
+    assert "rose" not in minimize(J, m, Settings("adam", **given)).reason
+    found = minimize(J, m, Settings("adam", **given | {"rate": 8.0}))
+    assert found.objective > 2 * found.objective_initial
+    assert "the objective rose" in found.reason and "lower `rate`" in found.reason
+
+
 @pytest.mark.parallel([2, 3])
 def test_groups_see_the_same_batches():
     ensemble = Ensemble.split(COMM, COMM.size, COUNT)
