@@ -94,14 +94,16 @@ def leading(
     search, drawn, before = Search(prior, _rougher(data, settings), settings), 0, -1
     none = np.empty((prior.space.local_size, 0))
     columns, whole = none if start is None else start, False
+    # More columns than there are directions would be thrown away.
+    block = min(settings.block, settings.most, max(prior.free_count, 1))
     while search.count < settings.most:
         if search.count >= prior.free_count:
             whole = True
             break
         probing = not columns.shape[1]
         if probing:
-            columns = _random(prior, settings.block, settings.seed, drawn)
-            drawn += settings.block
+            columns = _random(prior, block, settings.seed, drawn)
+            drawn += block
             if search.count:
                 columns = search.seen(columns)
         added = search.extend(columns[:, : settings.most - search.count])
