@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import signal
@@ -16,11 +17,13 @@ from npde_opt.errors import InputError, NpdeError
 from npde_opt.runs.lock import RunLock
 from npde_opt.scaling import jobs, launch
 from npde_opt.scaling.plan import KINDS, Plan
-from npde_opt.scaling.predict import Network, nodes
+from npde_opt.scaling.predict import Network, check_asked, nodes
 from npde_opt.scaling.report import Asked, report
 from npde_opt.signals import BATCH
 
 WAYS = ("mpirun", "reframe", "slurm", "pbs", "none")
+STARTED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Where launchers say of how many processes this is one."""
 
 
 def parser(about: str | None) -> argparse.ArgumentParser:
@@ -105,6 +108,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:
 
 
 def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
+    _check_alone()
     plan = Plan(
         tuple(command),
         tuple(given.kinds),
@@ -117,6 +121,8 @@ def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
     asked = _asked(given)
     launcher = _launcher(given)
     plan.check(here=given.by == "mpirun")
+    if given.by == "none" and not (given.out / launch.STUDY).exists():
+        raise InputError("--out", given.out, "the folder of a study, with --by none")
     try:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -133,10 +139,19 @@ def _study(given: argparse.Namespace, command: Sequence[str]) -> int:
             for line in jobs.write_arrays(place, given.by):
                 say(f"submit: {line}")
             say("when they have run, --by none collects what they left")
-        report(place, asked, not given.no_figures, say)
+        found = report(place, asked, not given.no_figures, say)
     finally:
         lock.release()
-    return 0
+    return 0 if found or given.by in jobs.ARRAYS else 1
+
+
+def _check_alone() -> None:
+    """Raises InputError in one of several processes, each of which would do the whole study."""
+    for name in STARTED:
+        there = os.environ.get(name, "")
+        if there.isdigit() and int(there) > 1:
+            allowed = "one process without a launcher: a study starts its runs itself"
+            raise InputError("scaling_study.py", f"{name}={there}", allowed)
 
 
 def _launcher(given: argparse.Namespace) -> str:
@@ -162,11 +177,14 @@ def _launcher(given: argparse.Namespace) -> str:
 def _asked(given: argparse.Namespace) -> Asked:
     network = Network(given.latency, given.link, given.bandwidth)
     network.check()
-    if given.load is not None and not given.load >= 1:
-        raise InputError("--load", given.load, "at least 1")
+    if given.load is not None and not 1 <= given.load < math.inf:
+        raise InputError("--load", given.load, "a number of unknowns, at least 1")
     if given.predict_groups < 1:
         raise InputError("--predict-groups", given.predict_groups, "at least 1")
-    ranks = None if given.predict is None else nodes(given.predict)
+    ranks = None
+    if given.predict is not None:
+        ranks = nodes(given.predict)
+        check_asked(ranks, given.predict_groups, given.ranks)
     return Asked(ranks, network, given.load, given.predict_groups)
 
 

@@ -45,9 +45,13 @@ def started(launcher: str, ranks: int) -> list[str]:
     """The launcher's words for so many ranks.
 
     Raises:
-        InputError: where the launcher is not there.
+        InputError: where the launcher is not there, or has a quotation that does not end.
     """
-    words = shlex.split(launcher.replace("{ranks}", str(ranks)))
+    try:
+        words = shlex.split(launcher.replace("{ranks}", str(ranks)))
+    except ValueError as error:
+        allowed = f"the words of a command ({error})"
+        raise InputError("--launcher", launcher, allowed) from error
     if shutil.which(words[0]) is None:
         raise InputError("--launcher", words[0], "a program that is installed")
     return words

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,6 +132,22 @@ def nodes(text: str) -> int:
     return ranks
 
 
+def check_asked(ranks: int, groups: int, measured: Iterable[int]) -> None:
+    """Raises InputError for a prediction that cannot be made.
+
+    Args:
+        measured: numbers of ranks of runs.
+    """
+    if max(measured, default=1) == 1:
+        raise InputError(
+            "--predict", "runs on one rank", "some on several, which send messages"
+        )
+    if ranks % groups:
+        raise InputError(
+            "--predict-groups", groups, f"a divisor of the {ranks:,} ranks"
+        )
+
+
 def curves(
     rows: Sequence[Row],
     rates: Mapping[int, Rates],
@@ -147,14 +163,7 @@ def curves(
         load: unknowns a rank of the weak curve.
     """
     network.check()
-    if not any(r.stages and r.run.ranks > 1 for r in rows):
-        raise InputError(
-            "--predict", "runs on one rank", "some on several, which send messages"
-        )
-    if ranks % groups:
-        raise InputError(
-            "--predict-groups", groups, f"a divisor of the {ranks:,} ranks"
-        )
+    check_asked(ranks, groups, (r.run.ranks for r in rows if r.stages))
     model, grown = fit(rows, rates), growth(rows)
     largest = size_of(max(rows, key=lambda r: r.unknowns))
     share = load or max(r.load for r in rows)

@@ -27,6 +27,10 @@ from npde_opt.scaling.model import (
 from npde_opt.scaling.page import page
 from npde_opt.scaling.predict import Curve, Network, curves
 
+MODELLED = (
+    "messages are modelled for multigrid on planes and for halos: what other recipes send "
+    "(geometric, direct, those of PETSc and hypre) is taken to grow as halos do"
+)
 GIVEN = ("bandwidth", "reduction", "latency", "link", "message_rate")
 
 
@@ -56,15 +60,15 @@ def rates_of(place: Place) -> dict[int, Rates]:
 
 def report(
     place: Place, asked: Asked, figures: bool, say: Callable[[str], None]
-) -> None:
-    """Collects the runs that are there, and writes everything."""
+) -> bool:
+    """Collects the runs that are there, and writes everything; whether there are any."""
     rows = collect.rows(place)
     failed = collect.failures(place)
     if not rows:
         for name, said in failed.items():
             say(f"{name}: {said}")
         say("no run has come to a good end yet")
-        return
+        return False
     rates = rates_of(place)
     fitted = count(rows) >= LEAST_RUNS
     checked = held_out(rows, rates, Network().rates) if fitted else None
@@ -91,6 +95,7 @@ def report(
         shown = {k: v for k, v in tables.items() if len(v) > 1}
         _write(place.out / "index.html", page(command, notes, shown, drawn))
         say(f"all in {place.out / 'index.html'}")
+    return True
 
 
 def _draw(
@@ -148,7 +153,8 @@ def _notes(
         notes.append(
             "the model's error is not known: no run is larger than enough others"
         )
-    return notes + [curve.said() for curve in predicted]
+    notes += [curve.said() for curve in predicted]
+    return notes + [MODELLED] if predicted else notes
 
 
 def _runs(rows: Sequence[Row]) -> list[list[str]]:

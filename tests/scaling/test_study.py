@@ -96,6 +96,7 @@ def test_a_study_leaves_its_table_figures_and_page(call, capsys):
     assert page.count("data:image/png;base64") == 5 and "http" not in page
     told = capsys.readouterr().out
     assert "strong 8x8: 4 ranks take 16 s, 1 take 64 s (4.00 times)" in told
+    assert "what other recipes send" in told
     record = json.loads((call.out / "results.json").read_text())
     assert record["predicted"][0]["ranks"][-1] == 16 and record["failed"] == {}
     lines = (call.out / "extrap.txt").read_text().splitlines()
@@ -238,13 +239,48 @@ def test_a_folder_that_cannot_be_made_is_told(call, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("launcher", "said"),
-    [("no-such-launcher -n {ranks}", "a program that is installed"), ("mpirun", "with {ranks}")],
-)  # fmt: skip
+    [
+        ("no-such-launcher -n {ranks}", "a program that is installed"),
+        ("mpirun", "with {ranks}"),
+        ("mpirun 'x {ranks}", "No closing quotation"),
+    ],
+)
 def test_a_missing_launcher_is_told(tmp_path, capsys, launcher, said):
     driver = str(ROOT / "drivers" / "identify.py")
     words = ["--out", str(tmp_path / "o"), "--ranks", "1", "--launcher", launcher]
     assert study("", [*words, "--", driver, "--case", "a"]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "ranks", "said"),
+    [
+        (["--predict", "4x4", "--predict-groups", "3"], ["1", "2"], "a divisor of the 16"),
+        (["--predict", "4x4"], ["1"], "some on several"),
+        (["--load", "inf"], ["1"], "a number of unknowns"),
+        (["--by", "none"], ["1"], "the folder of a study"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_before_anything_runs(
+    call, capsys, options, ranks, said
+):
+    assert call(*options, ranks=ranks) == 2
+    assert said in capsys.readouterr().err
+    assert not call.out.exists()
+
+
+def test_under_a_launcher_it_is_told_that_runs_are_started_by_the_study(
+    call, capsys, monkeypatch
+):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert call() == 2
+    assert "a study starts its runs itself" in capsys.readouterr().err
+
+
+def test_a_study_without_a_run_that_ended_well_is_no_success(call, monkeypatch):
+    monkeypatch.setenv("FAILS", "2")
+    assert call(ranks=("2",)) == 1
+    assert call("--by", "none", ranks=("2",)) == 1
 
 
 def test_job_arrays_start_what_is_left(call, capsys):
