@@ -32,6 +32,11 @@ class Noise:
         """Made where noise is asked for: numpy loads what draws it."""
         return np.random.default_rng([self.seed, 2])
 
+    def skip(self, i: int) -> None:
+        """Goes past the data of an observation of an experiment that other ranks have."""
+        if self.few:
+            self._stream.standard_normal(math.prod(self.share.sizes[i]))
+
     def next(self, e: int, i: int) -> np.ndarray:
         """Of the own data of an observation of an experiment (times, own places): of few data to
         be asked for in the order of experiments and observations."""

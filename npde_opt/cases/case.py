@@ -13,7 +13,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.cases import times as steps
-from npde_opt.cases.data import Data, Measurements
+from npde_opt.cases.data import Measurements
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.electrodes import Electrodes
 from npde_opt.cases.equation_tables import AccurateSteps
@@ -22,6 +22,7 @@ from npde_opt.cases.histories import read_histories
 from npde_opt.cases.observed import Observed
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.cases.optimizing import aside, check_aside, parted, settings_of
+from npde_opt.cases.own_data import Data
 from npde_opt.cases.points import points_of, read_wells
 from npde_opt.cases.rules import simulated, time_of
 from npde_opt.cases.sections import CaseFile
@@ -356,23 +357,23 @@ class Case:
                 for i in range(len(self.table.regularization)):
                     check_regularization(self.table, i, self.domain, on.space)
             grid.destroy()
-            reader = self.measurements(share)
+            reader = self.measurements(share, ensemble)
             measured = reader.measured()
         clean, origin = None, ""
         if simulated(self.table.observation):
             clean, origin = self._simulate(ensemble)
-        with ensemble.together():
-            self.data = reader.data(measured, clean, self.seed, origin)
+        self.data = reader.data(measured, clean, self.seed, origin)
         return self.data
 
-    def measurements(self, share: Share) -> Measurements:
-        """Reads what was measured."""
-        return Measurements(
-            self.table, self.observations, self.sources, self.experiment_count, share
-        )
+    def measurements(
+        self, share: Share, ensemble: Ensemble | None = None
+    ) -> Measurements:
+        """Reads what was measured: of a group's experiments, of all where there are no groups."""
+        seen, count = self.observations, self.experiment_count
+        return Measurements(self.table, seen, self.sources, count, share, ensemble)
 
     def _simulate(self, ensemble: Ensemble) -> tuple[list[list[np.ndarray]], str]:
-        """Noise-free own data of the truth by experiment and observation, and how they were
+        """Noise-free own data of the truth by own experiment and observation, and how they were
         made."""
         with ensemble.together():
             found, shape = self._simulate_own(ensemble)
@@ -383,11 +384,11 @@ class Case:
             said += (
                 ", no finer than the grid inverted: measured data would fit less well"
             )
-        return ensemble.everything(found), said
+        return found, said
 
     def _simulate_own(
         self, ensemble: Ensemble
-    ) -> tuple[dict[int, list[np.ndarray]], tuple[int, ...]]:
+    ) -> tuple[list[list[np.ndarray]], tuple[int, ...]]:
         """Of the group's experiments, and the shape of the grid. Collective in the group."""
         grid = self.domain.grid(ensemble.space, self.domain.data_edges())
         on, own = self.on(grid, truth=True), list(ensemble.own(self.experiment_count))
@@ -395,10 +396,11 @@ class Case:
         forward = on.forward(own, times, Storage(forward_only=True))
         m = on.start("truth")
         lin = forward.linearize(m)
-        found = {}
-        for k, values in forward.observed.by_experiment(lin.data).items():
-            parts = forward.observed.observer(k).share.split(values)
-            found[own[k]] = [part.flatten() for part in parts]
+        data = forward.observed.by_experiment(lin.data)
+        found = []
+        for k in range(len(own)):
+            parts = forward.observed.observer(k).share.split(data[k])
+            found.append([part.flatten() for part in parts])
         shape = grid.shape
         for owned in (lin, forward, m, grid):
             owned.destroy()
@@ -421,12 +423,12 @@ class Case:
         section = self.table.misfit
         least = 0.0
         if section.kind == "proportional":
-            least = floor(section, data.observed, data.share)
+            least = floor(section, data.observed, data.share, ensemble.across)
         misfits = []
         blocks = forward.observed
         for observer, layout in zip(blocks.observers, blocks.layouts, strict=True):
-            observed = [data.observed[own[k]] for k in layout.members]
-            sigma = [data.sigma[own[k]] for k in layout.members]
+            seen = [own[k] for k in layout.members]
+            observed, sigma = data.of(data.observed, seen), data.of(data.sigma, seen)
             misfits.append(misfit(section, observer, layout, observed, sigma, least))
         with collective(grid.comm):
             m = on.start()

@@ -1,16 +1,14 @@
 """A case's data: measured values by experiment, observation, time and place, or simulated ones with
-noise. A rank holds its share of the places of every observation (see observations/shares.py).
+noise. A group of ranks reads those of its own experiments.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from mpi4py import MPI
 
 from npde_opt import reductions
 from npde_opt.aliases import Plain
@@ -19,11 +17,13 @@ from npde_opt.cases.field_tables import File
 from npde_opt.cases.mapped import Maps, Unmapped, strange
 from npde_opt.cases.measured import by_experiment, by_time, deviation, positive, some
 from npde_opt.cases.observed import Observed
+from npde_opt.cases.own_data import Data, HeldOut
 from npde_opt.cases.replicates import Repeated, columns_of, only
 from npde_opt.cases.sections import CaseFile
 from npde_opt.cases.sources import Sources
 from npde_opt.cases.tables import is_table, read_values
 from npde_opt.cases.weighing import floor
+from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.observations.shares import Share, Size
 
@@ -33,67 +33,13 @@ NOISE = 0.01
 """Relative noise of simulated data where a case says nothing."""
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Data that are not fitted.
-
-    Attributes:
-        name: what they are, in words.
-        observed, noise: as those of `Data`, NaN for what they do not hold.
-    """
-
-    name: str
-    observed: list[np.ndarray]
-    noise: list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Data:
-    """What is known of all experiments, of which each rank has its share.
-
-    Attributes:
-        share: which data are this rank's.
-        observed: by experiment, own values by observation, time and place (NaN: not observed).
-        sigma: their standard deviations, as the misfit takes them.
-        origin: where they come from, in words.
-        noise: variances that the spread of replicates tells, by experiment (NaN: not known).
-        held_out: what was measured and is not fitted.
-    """
-
-    share: Share
-    observed: list[np.ndarray]
-    sigma: list[np.ndarray]
-    origin: str
-    noise: list[np.ndarray]
-    held_out: list[HeldOut]
-
-    def moved(self, comm: MPI.Intracomm) -> Data:
-        """The same on a part of the ranks, which has all of them. Collective on all ranks."""
-        share = Share(comm, self.share.sizes)
-
-        def there(values: list[np.ndarray]) -> list[np.ndarray]:
-            return self.share.moved(values, share)
-
-        held_out = [
-            replace(h, observed=there(h.observed), noise=there(h.noise))
-            for h in self.held_out
-        ]
-        return replace(
-            self,
-            share=share,
-            observed=there(self.observed),
-            sigma=there(self.sigma),
-            noise=there(self.noise),
-            held_out=held_out,
-        )
-
-
 class Measurements:
     """Reads what a case measured, and adds noise to what it simulates. All values are this rank's
-    own; all methods are collective.
+    own, of its group's experiments; all methods are collective over the group.
 
     Args:
         share: of the data.
+        ensemble: the groups; None: one has all experiments.
     """
 
     def __init__(
@@ -103,24 +49,31 @@ class Measurements:
         sources: Sources,
         experiments: int,
         share: Share,
+        ensemble: Ensemble | None = None,
     ):
         self.table, self.observations, self.sources = table, observations, sources
         self.experiments, self.share, self.comm = experiments, share, share.comm
+        self.ensemble = Ensemble.whole(share.comm) if ensemble is None else ensemble
+        self.own = self.ensemble.own(experiments)
+        """Numbers of the group's experiments."""
         self.repeated: dict[int, Repeated] = {}
         """By observation."""
 
     # ---- files -----------------------------------------------------------------------------------
 
     def measured(self) -> list[list[np.ndarray | None]]:
-        """Values of every experiment by observation, flat; None where they are simulated.
+        """Values of every own experiment by observation, flat; None where they are simulated.
 
         Raises:
             InputError: for files that are wrong, or of another number than experiments.
         """
-        found: list[list[np.ndarray | None]] = [[] for _ in range(self.experiments)]
+        # All groups come together here at first, before one of them may find something wrong.
+        for i, observed in enumerate(self.observations):
+            observed.note_lost(self.share, i)
+        found: list[list[np.ndarray | None]] = [[] for _ in self.own]
         for i in range(len(self.observations)):
-            for e, part in enumerate(self._measured(i)):
-                found[e].append(part)
+            for k, part in enumerate(self._measured(i)):
+                found[k].append(part)
         return found
 
     def _measured(self, i: int) -> Sequence[np.ndarray | None]:
@@ -128,7 +81,7 @@ class Measurements:
         observed = self.observations[i]
         spec, field = observed.section.data, f"{observed.where}.data"
         if spec is None:
-            return [None] * self.experiments
+            return [None] * len(self.own)
         columns = columns_of(field, spec)
         if not columns:
             return self._counted(field, spec, i)
@@ -139,7 +92,7 @@ class Measurements:
     def _counted(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
         """As `_read`, NaN where a value does not count."""
         found, places = [], self.share.places[i]
-        for e, part in enumerate(self._read(field, spec, i)):
+        for e, part in zip(self.own, self._read(field, spec, i), strict=True):
             folded = part.reshape(self.share.shapes[i])
             self.observations[i].drop_driven(e, folded, places)
             self.observations[i].drop_lost(folded, self.share, i)
@@ -147,8 +100,8 @@ class Measurements:
         return found
 
     def _read(self, field: str, spec: Plain, i: int) -> list[np.ndarray]:
-        """The values of all experiments, flat by time and place, from one file or one each: by
-        memory map, where they can be had so; else rank 0 reads, and hands out."""
+        """The values of the own experiments, flat by time and place, from one file or one each: by
+        memory map, where they can be had so; else rank 0 of the group reads, and hands out."""
         if (own := self._mapped(field, spec, i)) is not None:
             return own
         found = []
@@ -156,8 +109,8 @@ class Measurements:
         with collective(self.comm):
             if self.comm.rank == 0:
                 whole = self._runs(field, spec, i, self._values, slice(None))
-        for e in range(self.experiments):
-            values = whole[e] if self.comm.rank == 0 else None
+        for k in range(len(self.own)):
+            values = whole[k] if self.comm.rank == 0 else None
             found.append(self.share.scattered(i, values).ravel())
         return found
 
@@ -178,12 +131,13 @@ class Measurements:
         if reductions.anywhere(self.comm, not fits):
             return None
         assert parts is not None
-        return maps.scaled(field, spec, parts, self.comm)
+        return maps.scaled(field, spec, parts, self.own, self.comm)
 
     def _runs(
         self, field: str, spec: Plain, i: int, get: Get, own: slice
     ) -> list[np.ndarray]:
-        """Values (times, places) of a run of places, by experiment, of arrays that `get` gives."""
+        """Values (times, places) of a run of places, by own experiment, of arrays that `get`
+        gives."""
         size, shape = self.share.sizes[i], self.observations[i].shape()
         if isinstance(spec, list):
             if len(spec) != self.experiments:
@@ -192,12 +146,12 @@ class Measurements:
             return [
                 by_time(
                     f"{field}[{e}]",
-                    get(f"{field}[{e}]", s),
+                    get(f"{field}[{e}]", spec[e]),
                     *size,
                     shape,
                     own,
                 )
-                for e, s in enumerate(spec)
+                for e in self.own
             ]
         values = get(field, spec)
         if self.experiments == 1:
@@ -205,29 +159,32 @@ class Measurements:
         if self.table.time is None:
             columns = is_table(Path(spec.file))
             rows = by_experiment(field, values, self.experiments, size[1], columns)
-            return [row[None, own] for row in rows]
+            return [rows[e][None, own] for e in self.own]
         if values.ndim == 0 or values.shape[0] != self.experiments:
             said = f"[experiment, time, place] of {self.experiments} experiments, or a file each"
             raise InputError(field, f"an array of shape {values.shape}", said)
-        return [by_time(field, v, *size, shape, own) for v in values]
+        return [by_time(field, values[e], *size, shape, own) for e in self.own]
 
     # ---- deviations ------------------------------------------------------------------------------
 
-    def sigma(self, i: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def sigma(
+        self, i: int, values: Sequence[np.ndarray], square: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """Standard deviations of an observation's data by experiment.
 
         A number, a file (for all experiments, or one each), or relative: to the root mean square
         of the data, with [time] of each experiment's own.
 
         Args:
-            values: of every experiment.
+            values: of every own experiment.
+            square: `_squares` of all groups; None: of this one, which is all.
         """
         observed = self.observations[i]
         o, field = observed.section, f"{observed.where}.sigma"
         if o.sigma is None and o.noise is None and i in self.repeated:
             return self._spread(i, values)
         if o.sigma is None:
-            return self._relative(observed, values)
+            return self._relative(observed, values, square)
         if isinstance(o.sigma, int | float):
             return [np.full(v.size, float(o.sigma)) for v in values]
         if (
@@ -257,21 +214,35 @@ class Measurements:
         return found
 
     def _relative(
-        self, observed: Observed, values: Sequence[np.ndarray]
+        self,
+        observed: Observed,
+        values: Sequence[np.ndarray],
+        square: np.ndarray | None,
     ) -> list[np.ndarray]:
         misfit = self.table.misfit
         noise = observed.section.noise or NOISE
         together = self.table.time is None
-        groups = [np.concatenate(values)] if together else values
+        if not together:
+            squares = [self.share.sums(v**2)[0] for v in values]
+        elif square is None:
+            squares = [reductions.total(self.comm, self._squares(values))]
+        else:
+            squares = [square]
         found = []
-        for group in groups:
-            s = deviation(observed.where, noise, group, self.share)
+        for total, count in squares:
+            s = deviation(observed.where, noise, total, count)
             rms = s / noise
             if misfit.kind == "proportional" and rms > 0:
                 s = s * rms**-misfit.power
             found.append(s)
         each = found * len(values) if together else found
         return [np.full(v.size, s) for v, s in zip(values, each, strict=True)]
+
+    def _squares(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Sum of the squares of this rank's own values that are there, and how many they are."""
+        listed = np.concatenate(values)
+        there = listed[~np.isnan(listed)] ** 2
+        return np.array([there.sum(), there.size], float)
 
     def spread(self, deviations: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Standard deviations of noise, as the misfit takes it to be."""
@@ -290,42 +261,81 @@ class Measurements:
         seed: int,
         origin: str,
     ) -> Data:
-        """Noise goes to simulated data, and to measured ones on request.
+        """Noise goes to simulated data, and to measured ones on request. Collective over all
+        groups.
 
         Args:
-            simulated: noise-free values of every experiment by observation, where some are.
+            simulated: noise-free values of every own experiment by observation, where some are.
         """
-        count = len(self.observations)
+        count, ensemble = len(self.observations), self.ensemble
+        with ensemble.together():
+            clean = self._clean(measured, simulated)
+            columns = [[values[i] for values in clean] for i in range(count)]
+            own = np.array([self._squares(values) for values in columns])
+        squares = reductions.total(ensemble.world, own)
+        with ensemble.together():
+            sigma = [self.sigma(i, columns[i], squares[i]) for i in range(count)]
+            self._disturb(clean, measured, sigma, seed)
+            found = [np.concatenate(self._only(own, held_out=False)) for own in clean]
+        some("observation.data", found, ensemble.world)
+        deviations = [np.concatenate(own) for own in zip(*sigma, strict=True)]
+        told = self._by_datum(lambda r, k: r.variances(of_all=True)[k] / r.counts()[k])
+        origin = self._origin(origin)
+        return Data(
+            self.own,
+            self.share,
+            found,
+            deviations,
+            origin,
+            told,
+            self._held_out(clean),
+        )
+
+    def _clean(
+        self,
+        measured: Sequence[Sequence[np.ndarray | None]],
+        simulated: Sequence[Sequence[np.ndarray]] | None,
+    ) -> list[list[np.ndarray]]:
+        """By own experiment and observation, without noise of ours; NaN of places that do not
+        count."""
         clean = [
             [
-                _first(measured[e][i], simulated and simulated[e][i])
-                for i in range(count)
+                _first(measured[k][i], simulated and simulated[k][i])
+                for i in range(len(self.observations))
             ]
-            for e in range(self.experiments)
+            for k in range(len(self.own))
         ]
-        parts = list(zip(self.observations, self.share.places, strict=True))
         for values in clean:
             for i, observed in enumerate(self.observations):
                 folded = values[i].reshape(self.share.shapes[i])
                 observed.drop_lost(folded, self.share, i)
-        sigma = [self.sigma(i, [values[i] for values in clean]) for i in range(count)]
+        return clean
+
+    def _disturb(
+        self,
+        clean: Sequence[list[np.ndarray]],
+        measured: Sequence[Sequence[np.ndarray | None]],
+        sigma: Sequence[Sequence[np.ndarray]],
+        seed: int,
+    ) -> None:
+        """Adds noise."""
         noise = Noise(seed, self.share, self.share.total * self.experiments)
-        for e, values in enumerate(clean):
-            for i, (observed, places) in enumerate(parts):
-                if measured[e][i] is None or observed.section.add_noise:
-                    spread = self.spread(sigma[i][e], values[i])
+        made = [part is None for part in measured[0]]
+        for e in range(self.experiments):
+            k = self.own.index(e) if e in self.own else None
+            for i, observed in enumerate(self.observations):
+                drawn = made[i] or observed.section.add_noise
+                if k is None:
+                    if drawn:
+                        noise.skip(i)
+                    continue
+                values = clean[k]
+                if drawn:
+                    spread = self.spread(sigma[i][k], values[i])
                     values[i] = values[i] + spread * noise.next(e, i).ravel()
-                if measured[e][i] is None:
+                if made[i]:
                     part = values[i].reshape(self.share.shapes[i])
-                    observed.drop_driven(e, part, places)
-        found = [np.concatenate(self._only(values, held_out=False)) for values in clean]
-        some("observation.data", found, self.comm)
-        deviations = [
-            np.concatenate([s[e] for s in sigma]) for e in range(self.experiments)
-        ]
-        told = self._by_datum(lambda r, e: r.variances(of_all=True)[e] / r.counts()[e])
-        origin = self._origin(origin)
-        return Data(self.share, found, deviations, origin, told, self._held_out(clean))
+                    observed.drop_driven(e, part, self.share.places[i])
 
     def _only(self, values: Sequence[np.ndarray], held_out: bool) -> list[np.ndarray]:
         """By observation, NaN of those that are (not) held out."""
@@ -345,9 +355,9 @@ class Measurements:
         if self.sources.replicate:
             name = self.sources.replicate
             own = self._by_datum(
-                lambda r, e: r.values[name][e] if name in r.values else None
+                lambda r, k: r.values[name][k] if name in r.values else None
             )
-            noise = self._by_datum(lambda r, e: r.variances(of_all=True)[e])
+            noise = self._by_datum(lambda r, k: r.variances(of_all=True)[k])
             found.append(HeldOut(f"replicate {name}", own, noise))
         return found
 
@@ -356,10 +366,10 @@ class Measurements:
     ) -> list[np.ndarray]:
         """What replicates tell of every datum, by experiment; NaN of other observations."""
         found = []
-        for e in range(self.experiments):
+        for k in range(len(self.own)):
             parts = []
             for i, (times, own) in enumerate(self.share.shapes):
-                part = of(self.repeated[i], e) if i in self.repeated else None
+                part = of(self.repeated[i], k) if i in self.repeated else None
                 parts.append(np.full(times * own, np.nan) if part is None else part)
             found.append(np.concatenate(parts))
         return found

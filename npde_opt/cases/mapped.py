@@ -68,19 +68,25 @@ class Maps:
         return found
 
     def scaled(
-        self, key: str, spec: Plain, parts: Sequence[np.ndarray], comm: MPI.Intracomm
+        self,
+        key: str,
+        spec: Plain,
+        parts: Sequence[np.ndarray],
+        numbers: Sequence[int],
+        comm: MPI.Intracomm,
     ) -> list[np.ndarray]:
-        """The own values of every experiment, flat, as double precision in memory of their own.
-        Collective."""
-        listed = spec if isinstance(spec, list) else [spec] * len(parts)
+        """The own values of experiments of these numbers, flat, as double precision in memory of
+        their own. Collective."""
+        several = isinstance(spec, list)
+        listed = [spec[e] if several else spec for e in numbers]
         found = []
         for part, own in zip(parts, listed, strict=True):
             scale = given(as_dict(own)).get("scale", 1.0)
             found.append(np.array(part, float).ravel() * scale)
         named = {key: (spec, found)}
-        if isinstance(spec, list):
-            pairs = zip(spec, found, strict=True)
-            named = {f"{key}[{e}]": (s, [v]) for e, (s, v) in enumerate(pairs)}
+        if several:
+            each = zip(numbers, listed, found, strict=True)
+            named = {f"{key}[{e}]": (s, [v]) for e, s, v in each}
         for name, (own, values) in named.items():
             shape, whole = self.shapes[name], np.concatenate(values)
             self.sources.log.note(name, own.file, whole, shape, comm=comm)

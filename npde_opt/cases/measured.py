@@ -16,7 +16,6 @@ from mpi4py import MPI
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.io.fields import hint, thick
-from npde_opt.observations.shares import Share
 
 
 def by_experiment(
@@ -91,13 +90,13 @@ def by_time(
     raise InputError(field, f"an array of shape {values.shape}", listed + near)
 
 
-def deviation(field: str, noise: float, values: np.ndarray, share: Share) -> float:
-    """`noise` times the root mean square of the values that are there, on any rank. Collective.
+def deviation(field: str, noise: float, total: float, count: float) -> float:
+    """`noise` times the root mean square of so many values, the sum of whose squares is `total`;
+    NaN of none.
 
     Raises:
         InputError: where that is 0, since no datum can be weighed by it.
     """
-    ((total, count),) = share.sums(values**2)
     if not count:
         return math.nan
     found = float(noise) * float(np.sqrt(total / count))

@@ -300,6 +300,11 @@ class Observed:
             found.append(integral(grid, density))
         return found
 
+    def note_lost(self, share: Share, i: int) -> None:
+        """Finds what `drop_lost` asks for, so that it says nothing to other ranks. Collective over
+        the domain's ranks."""
+        self._lost_of(share, i)
+
     def drop_lost(self, values: np.ndarray, share: Share, i: int) -> None:
         """NaN of places that do not count. Collective at first.
 

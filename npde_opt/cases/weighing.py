@@ -9,6 +9,7 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.aliases import Record
 from npde_opt.cases.domain import Domain
 from npde_opt.cases.experiment_tables import MisfitSection
@@ -45,12 +46,22 @@ OPTIONS = {
 """Keys of [[regularization]] that a regularizer takes as they are."""
 
 
-def floor(section: MisfitSection, data: list[np.ndarray], share: Share) -> float:
+def floor(
+    section: MisfitSection,
+    data: list[np.ndarray],
+    share: Share,
+    groups: MPI.Intracomm = MPI.COMM_SELF,
+) -> float:
     """Of proportional errors: as given, or a part of the largest of the data, of which a rank has
-    its share. Collective."""
+    its share. Collective.
+
+    Args:
+        groups: the ranks that have as much of the data of other experiments.
+    """
     if section.floor is not None:
         return section.floor
-    return default_floor(np.array([share.largest(data)]))
+    largest = reductions.largest(groups, share.largest(data))
+    return default_floor(np.array([largest]))
 
 
 def misfit(

@@ -10,7 +10,7 @@ import numpy as np
 
 from npde_opt import reductions
 from npde_opt.cases import Case
-from npde_opt.cases.data import HeldOut
+from npde_opt.cases.own_data import HeldOut
 from npde_opt.cases.weighing import floor
 from npde_opt.grids import AXES
 from npde_opt.observations import Sampling

@@ -69,6 +69,8 @@ def report(
         metrics["regularization_weight"] = case.weight_override
     told, lines = _sought(case, on, found, at, ensemble, attempt)
     metrics |= told
+    assert case.data is not None
+    case.data = case.data.of_all(ensemble)
     predicted = predictions(
         model(objective), everything, ensemble, case.experiment_count
     )

@@ -96,6 +96,7 @@ class Simulation(Opened[Case]):
             return share, whole
         clean = [[part.flatten() for part in share.split(own)] for own in whole]
         none = [[None] * len(share.sizes)] * case.experiment_count
+        # Each group has all of them now.
         with ensemble.together():
             data = case.measurements(share).data(none, clean, case.seed, "")
         return share, data.observed
