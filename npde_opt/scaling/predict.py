@@ -173,24 +173,25 @@ def curves(
     strong = [replace(largest, ranks=p, groups=groups) for p in steps]
     strong = [s for s in strong if s.load >= 1]
     weak = [Size(share * p / groups, largest.axes, p, groups) for p in steps]
+    at = [(s, network.rates(rates, s.ranks)) for s in (*strong, *weak)]
+    bands = np.quantile(band(rows, rates, at), QUANTILES, axis=0)
+    first = len(strong)
     return [
-        _curve(kind, sizes, model, grown, rows, rates, network)
-        for kind, sizes in (("strong", strong), ("weak", weak))
+        _curve("strong", at[:first], model, grown, bands[:, :first]),
+        _curve("weak", at[first:], model, grown, bands[:, first:]),
     ]
 
 
 def _curve(
     kind: str,
-    sizes: Sequence[Size],
+    at: Sequence[tuple[Size, Rates]],
     model: Model,
     grown: Growth,
-    rows: Sequence[Row],
-    rates: Mapping[int, Rates],
-    network: Network,
+    bands: np.ndarray,
 ) -> Curve:
-    at = [(s, network.rates(rates, s.ranks)) for s in sizes]
-    drawn = band(rows, rates, at)
-    low, high = np.quantile(drawn, QUANTILES, axis=0)
+    """Of sizes and the rates with as many ranks; bands [low or high, size]."""
+    low, high = bands
+    sizes = [size for size, _ in at]
     parts = [model.parts(s, grown.at(s), own) for s, own in at]
     seconds = [sum(p.values()) for p in parts]
     points = []
