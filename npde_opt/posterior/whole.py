@@ -55,7 +55,7 @@ class Sum:
 
     @property
     def told(self) -> float:
-        """The value to the first digit of its error, as it is the same on any number of ranks."""
+        """The value to the first digit of its error, within which searches on other ranks lie."""
         if not self.error > 0:
             return self.value
         return round(self.value, -math.floor(math.log10(self.error)))
