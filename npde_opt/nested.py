@@ -235,9 +235,11 @@ def regularized(objective: Objective) -> bool:
 
 
 def _is_mixed(objective: Objective) -> bool:
-    """Whether some unknowns have a regularization and others, without bounds, have none."""
+    """Whether some unknowns have a regularization and others, without bounds, have none, and are
+    more than CG is done with in a few steps, which scales only disturb."""
     some, every = set(objective.regularizers), set(objective.space.blocks)
-    return bool(some) and some < every and not objective.space.has_bounds
+    mixed = bool(some) and some < every and not objective.space.has_bounds
+    return mixed and not objective.few
 
 
 class _Levels:

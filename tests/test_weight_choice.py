@@ -167,6 +167,15 @@ def test_a_fit_scales_unknowns_without_a_regularizer(tmp_path, method, names):
     assert list(found.objective.curvatures) == names
 
 
+def test_few_numbers_are_not_scaled(tmp_path):
+    """CG is through with them in as many steps. Scaled, it stopped where those with a prior were
+    done: a fit of six numbers crept for fifty iterations and ended far from its minimum."""
+    objective, _ = built(tmp_path, WORLD, True)
+    assert nested._is_mixed(objective)
+    objective.few = True
+    assert not nested._is_mixed(objective)
+
+
 def test_finer_grids_and_resumed_runs_have_the_scales_of_the_coarsest(tmp_path):
     """A start that was given need not be one that the finer grids can run from."""
     coarsest = built(tmp_path, WORLD, True)
