@@ -102,7 +102,8 @@ class ParameterSpace:
         """Adds a Vec of `block_vec` to an unknown's parameters where they are free."""
         block = self.blocks[name]
         own = self.own(vec, name)
-        own += np.where(block.free, block.view(part.getArray(readonly=True)), 0.0)
+        more = block.view(part.getArray(readonly=True))
+        np.add(own, more, out=own, where=block.free)
 
     def zero_block(self, vec: PETSc.Vec, name: str) -> None:
         """Sets an unknown's parameters to 0 where they are free."""

@@ -290,10 +290,10 @@ class BiLaplacian(Quadratic):
         self.prefix = prefix
         self.mass = mass(grid)
         self.inner = grid.create_active()
-        self.scales, self._scaled = None, grid.create_active()
+        self.scales: PETSc.Vec | None = None
         self._variance = wanted
         if wanted is not None:
-            self.scales = grid.create_active()
+            self.scales, self._scaled = grid.create_active(), grid.create_active()
             found = pointwise_variance(grid, self._factors, delta)
             grid.put(np.sqrt(wanted / found), self.scales)
 
@@ -370,12 +370,8 @@ class BiLaplacian(Quadratic):
 
     def destroy(self) -> None:
         super().destroy()
-        for vec in (
-            self.mass,
-            self.inner,
-            self._scaled,
-            *([self.scales] if self.scales is not None else []),
-        ):
+        scaled = [] if self.scales is None else [self.scales, self._scaled]
+        for vec in (self.mass, self.inner, *scaled):
             vec.destroy()
 
 

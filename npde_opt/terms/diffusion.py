@@ -507,13 +507,18 @@ class DiffusionAt(LinearAt):
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return self.contracted(self._all_products(pairs, self.term.names))
 
-    def contracted(self, products: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    def contracted(self, products: list[np.ndarray]) -> dict[str, np.ndarray]:
         """`contraction` from the sums over (lambda, u) of the products of their jumps at the owned
-        cells' faces, one array an axis, which is overwritten."""
+        cells' faces, one array an axis, which are taken from the list, as they are large."""
         result: dict[str, np.ndarray] = {}
-        for d, (name, own) in enumerate(zip(self.term.names, products, strict=True)):
-            part = self._over_D(self.halved(self._over_squares(own, d), d), d)
-            result[name] = result[name] + part if name in result else part
+        for d, name in enumerate(self.term.names):
+            weight = self._over_squares(products.pop(0), d)
+            part = self._over_D(self.halved(weight, d), d)
+            del weight
+            if name in result:
+                result[name] += part
+            else:
+                result[name] = part
         return result
 
     def halved(self, weight: np.ndarray, d: int) -> np.ndarray:
