@@ -27,7 +27,7 @@ from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError, collective
 from npde_opt.pseudoinverse import triangle
 from npde_opt.pseudoinverse.settings import agree_on, matrix
-from npde_opt.pseudoinverse.solution import EPS, Reduced, weights
+from npde_opt.pseudoinverse.solution import EPS, SQUARED, Reduced, weights
 
 Columns = Callable[[], Iterable[np.ndarray]]
 
@@ -70,8 +70,8 @@ def dual(
             choose one a target.
 
     Raises:
-        InputError: for other shapes, numbers that are not finite, a tolerance or ridge that is
-            none; on all ranks.
+        InputError: for other shapes, numbers that are not finite or whose squares are no
+            ordinary numbers, a tolerance or ridge that is none; on all ranks.
     """
 
     def blocks() -> Iterator[np.ndarray]:
@@ -85,9 +85,14 @@ def dual(
     reductions.same(comm, float(T.sum()), "pseudoinverse: the sum of T")
     V, s = _turned(comm, R)
     m = len(T)
+    largest = float(s.max(initial=0.0))
+    if largest and not SQUARED[0] <= largest <= SQUARED[1]:
+        told = f"a largest singular value of {largest:.1e}"
+        allowed = f"from {SQUARED[0]:.0e} to {SQUARED[1]:.0e}: other units"
+        raise InputError("pseudoinverse: columns", told, allowed)
     rows = _Rows(V, T, np.zeros(T.shape[1]), m, s=s)
     own = np.broadcast_to(weights(rows, ridge), T.shape[1:])
-    cut = (m * EPS if tolerance is None else tolerance) * float(s.max(initial=0.0))
+    cut = (m * EPS if tolerance is None else tolerance) * largest
     squares = s[:, None] ** 2 + own
     kept = np.where(own > 0, squares > 0, s[:, None] > cut)
     inverse = np.divide(1, squares, out=np.zeros(T.shape), where=kept)

@@ -72,7 +72,8 @@ class Rows(ABC):
             drawn at random.
 
     Raises:
-        InputError: for sizes that are no positive integers, and more columns than memory.
+        InputError: for sizes that are no positive integers, an intercept that is neither True nor
+            False, and more columns than memory.
     """
 
     method: str
@@ -96,6 +97,8 @@ class Rows(ABC):
             size("targets", targets),
         )
         self.block, sampled = size("block", block), size("sampled", sampled, 0)
+        if not isinstance(intercept, bool | np.bool_):
+            raise InputError("pseudoinverse: intercept", intercept, "True or False")
         self.first = int(intercept)
         self.comm, self.count, self.blocks = comm, 0, 0
         self.width = self.first + features + targets
@@ -169,8 +172,10 @@ class Rows(ABC):
                 Where it is there, the blocks that it holds are passed over.
 
         Raises:
-            InputError: as `add`; for a file of other sizes or of another method.
+            InputError: as `add`; for a file of other sizes or of another method, and an `every`
+                that is no positive integer.
         """
+        size("every", every)
         if checkpoint is not None and Path(checkpoint).exists():
             self._restore(checkpoint)
         if isinstance(blocks, Resumable):

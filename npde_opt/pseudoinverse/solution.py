@@ -19,6 +19,7 @@ from scipy.linalg import lapack, solve_triangular, svd, svdvals
 from scipy.optimize import minimize_scalar
 
 from npde_opt.aliases import Numbers
+from npde_opt.errors import InputError
 from npde_opt.pseudoinverse.sample import Centred
 
 EPS = float(np.finfo(float).eps)
@@ -29,6 +30,8 @@ target."""
 POWERS = np.arange(0.0, -20.0, -0.25)
 """Of 10, times the largest singular value squared: ridges at which a score is looked at; the best
 of them is then improved."""
+SQUARED = 1e-130, 1e150
+"""Largest singular values whose square, times the smallest of these, is an ordinary number."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +191,11 @@ def with_ridge(problem: Reduced, relative: float, ridge: Numbers | str) -> Solut
     targets = turned.shape[1]
     cut = relative * float(s.max(initial=0.0))
     own = np.broadcast_to(weights(problem, ridge), (targets,))
-    size = s[:, None] ** 2 + own
-    kept = (s[:, None] > cut) | (own > 0)
-    factor = np.divide(
-        s[:, None], size, out=np.zeros_like(size), where=kept & (size > 0)
-    )
+    # s / (s^2 + ridge), of which no square overflows.
+    size = np.hypot(s[:, None], np.sqrt(own))
+    kept = ((s[:, None] > cut) | (own > 0)) & (size > 0)
+    cosine = np.divide(s[:, None], size, out=np.zeros_like(size), where=kept)
+    factor = np.divide(cosine, size, out=np.zeros_like(size), where=kept)
     rank = int((s > cut).sum())
     condition = float(s[0] / s[rank - 1]) if rank else np.inf
     return answer(problem, V @ (factor * turned), rank, cut, condition, own)
@@ -216,10 +219,19 @@ def weights(problem: Reduced, ridge: Numbers | str) -> np.ndarray:
 
 
 def chosen(problem: Reduced, score: Callable[[float], float]) -> float:
-    """The ridge of the least score."""
-    largest = float(problem.factors[1].max(initial=0.0)) ** 2
-    if largest == 0:
+    """The ridge of the least score.
+
+    Raises:
+        InputError: for singular values whose squares are no ordinary numbers.
+    """
+    size = float(problem.factors[1].max(initial=0.0))
+    if size == 0:
         return 0.0
+    if not SQUARED[0] <= size <= SQUARED[1]:
+        told = f"a largest singular value of {size:.1e}"
+        allowed = f"from {SQUARED[0]:.0e} to {SQUARED[1]:.0e}: H in other units"
+        raise InputError("pseudoinverse: features", told, allowed)
+    largest = size**2
 
     def at(power: float) -> float:
         return score(largest * 10**power)

@@ -97,3 +97,10 @@ def test_what_cannot_be_is_told():
             dual(lambda columns=columns: columns, T)
     with pytest.raises(InputError, match="ridge: got -1"):
         dual(lambda: [H], np.ones((3, 1)), ridge=-1.0)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-160])
+def test_squares_that_are_no_numbers_are_told(size):
+    H = size * np.random.default_rng(0).standard_normal((2, 5))
+    with pytest.raises(InputError, match="largest singular value"):
+        dual(blocks(H)[1], np.ones((2, 1)))

@@ -324,6 +324,7 @@ def test_rows_that_cannot_be_are_told(method, H, T, told):
         ({"features": 2.0}, "features: got 2.0; allowed: a positive integer"),
         ({"targets": "1"}, "targets"),
         ({"block": 2.5}, "block"),
+        ({"intercept": 3}, "intercept: got 3; allowed: True or False"),
         ({"sampled": -1}, "sampled: got -1; allowed: an integer from 0 on"),
     ],
 )
@@ -387,3 +388,19 @@ def test_the_last_row_of_a_direction_is_taken_out(size):
     np.testing.assert_allclose(fit.solve().W * size, T[[1, 2, 3, 4]], atol=1e-12)
     with pytest.raises(InputError, match="rows to take out"):
         fit.remove(H[:1], T[:1])
+
+
+def test_a_ridge_acts_on_features_of_any_size():
+    rng = np.random.default_rng(6)
+    H, T = rng.standard_normal((20, 3)), rng.standard_normal((20, 1))
+    large = Fold(3, 1)
+    large.add(1e160 * H, T)
+    wanted = scipy.linalg.lstsq(H, T)[0]
+    np.testing.assert_allclose(1e160 * large.solve(ridge=1.0).W, wanted, rtol=1e-12)
+    with pytest.raises(InputError, match="largest singular value"):
+        large.solve(ridge="gcv")
+
+
+def test_a_checkpoint_is_written_after_a_number_of_blocks(tmp_path):
+    with pytest.raises(InputError, match="every: got 0"):
+        Fold(1, 1).add_all([], tmp_path / "kept.npz", every=0)
