@@ -40,6 +40,8 @@ DEFAULTS = {
     "tao_bnk_init_type": "direction",
     "tao_bnk_imax": 0,
     "tao_bnk_pmax": 0,
+    # Where all values count as bounded before the gradient between bounds is 0, TAO 3.26 crashes.
+    "tao_bnk_as_tol": 0,
     "tao_nls_imax": 0,
     "tao_nls_pmax": 0,
     "tao_bqnk_mat_type": "lmvmbfgs",

@@ -436,3 +436,21 @@ def test_a_wrong_gradient_stalls_with_a_remedy(problem, method):
 def test_settings_are_checked(changes, field):
     with pytest.raises(InputError, match=f"^{field}: got"):
         Settings(**changes)
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("method", BOUNDED)
+def test_bounds_that_are_close_together_leave_nothing_to_move(
+    problem, method, monkeypatch
+):
+    objective = problem("quadratic")
+    start, width = objective.start(), 1e-6
+    sides = [start.copy(), start.copy()]
+    for side, sign in zip(sides, (-1, 1), strict=True):
+        side.shift(sign * width)
+    monkeypatch.setattr(
+        objective, "bounds", lambda: tuple(side.copy() for side in sides)
+    )
+    result = minimize(objective, start, Settings(method=method, gradient_rtol=RTOL))
+    assert result.status == "converged"
+    assert (result.m - start).norm(PETSc.NormType.INFINITY) <= width * (1 + 1e-6)
