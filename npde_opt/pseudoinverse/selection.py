@@ -143,9 +143,13 @@ def select(equations: Weak | Differences) -> Selected:
     """The terms that are needed, and their coefficients.
 
     Raises:
-        InputError: where a term or u_t is 0 everywhere.
+        InputError: where a term or u_t is 0 everywhere, and for no more rows than terms, of which
+            some explain any u_t.
     """
     fits = _Fits(equations.rows())
+    if fits.rows <= fits.count:
+        told = f"{fits.rows} rows for {fits.count} terms"
+        raise InputError("equation: windows", told, "more rows: narrower windows")
     c, _ = fits.fit(fits.thresholded())
     for _ in range(ROUNDS):
         before = np.flatnonzero(c)

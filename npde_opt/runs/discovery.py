@@ -8,6 +8,7 @@ than diffusion, powers of u and potentials have none.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +35,11 @@ STATES, TIMES, PLACES = ("u", "uu", "usol"), ("t", "tt"), ("x",)
 FOLDERS = (".", "pde")
 WINDOW = 30
 """Half the width of test functions in steps, where the data are long enough."""
+LEAST, POLYNOMIAL = 4, 3
+"""The narrowest of them, and half the width of polynomials whose derivatives are taken: wider
+ones are wrong by more than the noise of clean data."""
+ENOUGH = 2
+"""Rows a term: of fewer any terms explain u_t."""
 
 
 class Discovery(SolvedRun):
@@ -79,8 +85,7 @@ class Discovery(SolvedRun):
         if self.options.noise:
             seen = seen.with_noise(self.options.noise, self.options.seed)
         terms = library(np.iscomplexobj(seen.u))
-        longest = [(len(axis) - 1) // 2 for axis in (seen.t, seen.x)]
-        given = self.options.windows or [min(WINDOW, half) for half in longest]
+        given = self.options.windows or _windows(seen, len(terms), self.options.form)
         windows = given[0], given[1]
         form = FORMS[self.options.form](seen, terms, windows)
         named = self.options.terms
@@ -193,6 +198,24 @@ class Discovery(SolvedRun):
                 },
             },
         )
+
+
+def _windows(seen: Observed, terms: int, form: str) -> list[int]:
+    """Half widths that are used where none are given: of test functions WINDOW steps, or as many
+    as leave ENOUGH rows, which are half a width apart."""
+    if form != "weak":
+        return [POLYNOMIAL, POLYNOMIAL]
+    lengths = [len(axis) - 1 for axis in (seen.t, seen.x)]
+    halves = [min(WINDOW, n // 2) for n in lengths]
+    wanted = ENOUGH * terms / (2 if np.iscomplexobj(seen.u) else 1)
+
+    def rows() -> int:
+        return math.prod(n // half - 1 for n, half in zip(lengths, halves, strict=True))
+
+    while rows() < wanted and max(halves) > LEAST:
+        shares = [half / n for half, n in zip(halves, lengths, strict=True)]
+        halves[int(np.argmax(shares))] -= 1
+    return halves
 
 
 def _varied(

@@ -182,3 +182,10 @@ def test_windows_and_states_that_say_nothing_are_told():
         ):
             with pytest.raises(InputError, match=told):
                 form(Observed(T, X, u), terms, (20, 20))
+
+
+def test_no_more_rows_than_terms_are_refused():
+    t, x = np.linspace(0, 1, 31), np.linspace(0, 1, 31)
+    seen = Observed(t, x, np.exp(-t)[:, None] * np.cos(np.pi * x))
+    with pytest.raises(InputError, match="1 rows for 12 terms"):
+        select(Weak(seen, library(False), (15, 15)))

@@ -69,6 +69,10 @@ def test_what_one_rank_cannot_take_all_are_told(method):
             fit.solve(**settings)
     with pytest.raises(NpdeError, match="differs between ranks"):
         folded(np.eye(4), np.ones((4, 1 + comm.rank)), comm, method=method).solve()
+    # Of one sum, but others for each target.
+    ridge = np.roll([1.0, 2.0, 3.0], comm.rank)
+    with pytest.raises(NpdeError, match="ridge differs between ranks"):
+        folded(np.eye(4), np.ones((4, 3)), comm, method=method).solve(ridge=ridge)
     # Rows are not collective; a block of them is made so where a rank may refuse its own.
     wrong = np.full((2, 4), np.nan if comm.rank == comm.size - 1 else 1.0)
     for H, T in ((wrong, np.ones(2)), (np.ones((2, 4)), wrong)):
