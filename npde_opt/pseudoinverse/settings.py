@@ -72,8 +72,8 @@ def agree_on(
     told = (*sizes, tolerance is None, kind)
     reductions.same(comm, str(told), "pseudoinverse: sizes and settings")
     reductions.same(comm, float(tolerance or 0), "pseudoinverse: tolerance")
-    for weight in [] if isinstance(ridge, str) else np.ravel(ridge):
-        reductions.same(comm, float(weight), "pseudoinverse: ridge")
+    weights = ridge if isinstance(ridge, str) else np.ravel(ridge).tolist()
+    reductions.same(comm, str(weights), "pseudoinverse: ridge")
 
 
 def check_settings(tolerance: float | None, ridge: Numbers | str, targets: int) -> None:

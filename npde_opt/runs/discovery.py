@@ -213,8 +213,9 @@ def _windows(seen: Observed, terms: int, form: str) -> list[int]:
         return math.prod(n // half - 1 for n, half in zip(lengths, halves, strict=True))
 
     while rows() < wanted and max(halves) > LEAST:
-        shares = [half / n for half, n in zip(halves, lengths, strict=True)]
-        halves[int(np.argmax(shares))] -= 1
+        wide = [d for d, half in enumerate(halves) if half > LEAST]
+        widest = max(wide, key=lambda d: halves[d] / lengths[d])
+        halves[widest] -= 1
     return halves
 
 

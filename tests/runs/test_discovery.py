@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from npde_opt.cases import load_case
 from npde_opt.errors import InputError
+from npde_opt.pseudoinverse.equation_error import Observed
 from npde_opt.runs import discovery
 
 WORLD = MPI.COMM_WORLD
@@ -197,3 +198,12 @@ def test_windows_that_nobody_gives_suit_a_small_grid(tmp_path, form):
     told = run(tmp_path, tmp_path / "out", "heat.npz", windows=None, form=form)
     assert told["heat"]["terms"] == ["u_xx"]
     np.testing.assert_allclose(told["heat"]["coefficients"], [0.4], rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [(9, 9), (9, 40), (200, 11)])
+@pytest.mark.parametrize("number", [float, complex])
+def test_windows_of_few_steps_hold_some(steps, number):
+    t, x = (np.linspace(0, 1, n + 1) for n in steps)
+    seen = Observed(t, x, np.zeros((len(t), len(x)), number))
+    halves = discovery._windows(seen, 12, "weak")
+    assert all(1 <= half <= n // 2 for half, n in zip(halves, steps, strict=True))
