@@ -1,5 +1,7 @@
 """Chains of a run that go on have the traces of a run that was never stopped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -36,7 +38,10 @@ def ran(folder, out, steps, groups=1, flipped=False):
     asked = posterior.Asked("samples", 0, groups, {})
     made = posterior.Posterior(case, case.on(grid), at, run, asked, print)
     if flipped:
-        made.laplace.vectors = -made.laplace.vectors
+        found = made.laplace.pairs
+        assert found.duals is not None
+        turned = replace(found, vectors=-found.vectors, duals=-found.duals)
+        made.laplace.pairs, made.laplace.vectors = turned, turned.vectors
         vars(made.laplace).pop("dual", None)
     made.sample()
     table = None
