@@ -24,7 +24,7 @@ FIXED = {
     "known where a prior is flat",
     "information_expected": "nats that such data give on average; none is known where a prior is "
     "flat",
-    "determined_numbers": "how many numbers the data determine, below a cut up to 1 too",
+    "determined_numbers": "how many numbers the data determine, those below the cut included",
     "determined_numbers_error": "its standard error: what is below the cut is sampled",
     "determined_along_directions": "the part of it along those that were found",
     "mode_eigenvalues": "what the data tell of NAME_mode_1, ... against what the prior tells",

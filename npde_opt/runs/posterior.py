@@ -276,19 +276,21 @@ class Posterior:
     def metrics(self) -> Record:
         """For summary.json."""
         found, determined = self.laplace, self.whole.determined
+        sampled = {}
+        if determined.error > ROUNDING * determined.value:
+            sampled["determined_numbers_error"] = determined.error
         told: Record = {
             KIND: self.asked.kind,
             SECTION: digest(self.section),
             "information": found.divergence,
             "information_expected": self.whole.expected_information.told,
             "determined_numbers": determined.told,
+            **sampled,
             "determined_along_directions": found.determined,
             "eigenvalues_above_1": int((found.values > 1).sum()),
             "posterior_products": found.pairs.products,
             "posterior_seconds": found.seconds,
         }
-        if determined.error > ROUNDING * determined.value:
-            told["determined_numbers_error"] = determined.error
         if self.modes:
             told["mode_eigenvalues"] = found.values[: self.modes].tolist()
         if self.effective is not None:
