@@ -15,7 +15,9 @@ import ctypes
 import hashlib
 import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -56,16 +58,25 @@ class Kept:
 
     def __call__(self, *arrays: np.ndarray) -> int:
         """What it returns, or 0."""
+        return self.bound(*arrays)()
+
+    def bound(self, *arrays: np.ndarray) -> Bound:
+        """A call with these arrays, to be made many times: it takes a microsecond."""
+        return Bound(self, arrays)
+
+    def native(self, arrays: Sequence[np.ndarray]) -> Native | None:
+        """The machine code for such arrays, a function of the address of a table (see `Bound`);
+        None where there can be none."""
+        if not all(a.flags.c_contiguous for a in arrays):
+            return None
         kinds = tuple((a.dtype.char, a.ndim) for a in arrays)
         if kinds not in self._made:
             self._made[kinds] = self._native(kinds)
-        run = self._made[kinds]
-        if run is None or not all(a.flags.c_contiguous for a in arrays):
-            return int(self._function()(*arrays) or 0)
-        given: list[int] = []
-        for a in arrays:
-            given += (a.__array_interface__["data"][0], *a.shape)
-        return int(run(*given) or 0)
+        return self._made[kinds]
+
+    def compiled(self, arrays: Sequence[np.ndarray]) -> int:
+        """The same by numba."""
+        return int(self._function()(*arrays) or 0)
 
     def _function(self) -> Callable[..., Any]:
         return cast(
@@ -83,7 +94,7 @@ class Kept:
                 with contextlib.suppress(OSError):
                     check = hashlib.sha256(code).digest()
                     write(path, b"\n".join((said, symbol.encode(), check + code)))
-            return self._as_python(_linked(symbol, code), kinds)
+            return self._as_python(_linked(symbol, code))
         except Exception:
             # numba's insides, other than they were: it calls what it compiled by itself.
             return None
@@ -92,7 +103,7 @@ class Kept:
         """The file, and for what source, versions and processor it is."""
         import llvmlite.binding as llvm
 
-        source, numba = find_spec(self.module), find_spec("numba")
+        source, numba = _spec(self.module), find_spec("numba")
         assert source is not None and source.origin is not None
         assert numba is not None and numba.origin is not None
         version = (
@@ -103,41 +114,96 @@ class Kept:
         processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         own = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
         told = (stamp(source.origin), version, processor, sorted(own.items()))
-        called = self.module, self.name, source.origin, tuple(kinds)
+        called = "table", self.module, self.name, source.origin, tuple(kinds)
         said = hashlib.sha256(repr((called, told)).encode()).hexdigest()
         where = hashlib.sha256(repr(called).encode()).hexdigest()[:16]
         return folder() / f"{self.name}_{where}.code", said.encode()
 
     def _compiled(self, kinds: Sequence[Kind]) -> tuple[str, bytes]:
-        """A C function of addresses and sizes that calls the compiled one: its symbol, and the
-        object file."""
+        """A C function of a table of addresses and sizes that calls the compiled one: its symbol,
+        and the object file."""
         numba: Any = importlib.import_module("numba")
-        types = numba.types
-        arguments, arrays, signature = list[str](), list[str](), list[Any]()
-        for k, (char, axes) in enumerate(kinds):
-            sizes = [f"n_{k}_{d}" for d in range(axes)]
-            arguments += [f"a_{k}", *sizes]
-            arrays.append(f"carray(a_{k}, ({''.join(f'{n}, ' for n in sizes)}))")
-            signature.append(types.CPointer(getattr(types, NAMES[char])))
-            signature += [types.int64] * axes
-        call = f"function({', '.join(arrays)})"
-        line = f"return {call}" if self.returns else call
-        source = f"def called({', '.join(arguments)}):\n    {line}\n"
+        types, arrays, at = numba.types, list[str](), 0
         space: dict[str, object] = {
             "carray": numba.carray,
             "function": self._function(),
         }
+        for char, axes in kinds:
+            space[f"pointer_{char}"] = _pointer(getattr(types, NAMES[char]))
+            sizes = "".join(f"t[{at + 1 + d}], " for d in range(axes))
+            arrays.append(f"carray(pointer_{char}(t[{at}]), ({sizes}))")
+            at += 1 + axes
+        call = f"function({', '.join(arrays)})"
+        line = f"return {call}" if self.returns else call
+        source = f"def called(table):\n    t = carray(table, ({at},))\n    {line}\n"
         returned = types.int64 if self.returns else types.void
-        made = numba.cfunc(returned(*signature))(defined(source, "called", space))
+        signature = returned(types.CPointer(types.int64))
+        made = numba.cfunc(signature)(defined(source, "called", space))
         _, _, (code, _) = made._library.serialize_using_object_code()
         return made._wrapper_name, code
 
-    def _as_python(self, address: int, kinds: Sequence[Kind]) -> Native:
-        given: list[Any] = []
-        for _, axes in kinds:
-            given += [ctypes.c_void_p, *[ctypes.c_int64] * axes]
+    def _as_python(self, address: int) -> Native:
         returned = ctypes.c_int64 if self.returns else None
-        return cast(Native, ctypes.CFUNCTYPE(returned, *given)(address))
+        return cast(Native, ctypes.CFUNCTYPE(returned, ctypes.c_void_p)(address))
+
+
+class Bound:
+    """A call of a compiled function with arrays that are kept, of which some are replaced by others
+    of the same type and shape from call to call.
+
+    The machine code reads a table: of each array in turn its address and its sizes.
+    """
+
+    def __init__(self, of: Kept, arrays: Sequence[np.ndarray]):
+        self._of, self._arrays = of, list(arrays)
+        self._run = of.native(arrays)
+        entries, self._places = list[int](), list[int]()
+        for a in arrays:
+            self._places.append(len(entries))
+            entries += (address_of(a), *a.shape)
+        self._table = np.array(entries, np.int64)
+        self._address = self._table.ctypes.data
+
+    def put(self, k: int, array: np.ndarray) -> None:
+        """The k-th array, in C order, of the type and shape that it had."""
+        self._arrays[k] = array
+        self._table[self._places[k]] = address_of(array)
+
+    def __call__(self) -> int:
+        """What the function returns, or 0."""
+        if self._run is None:
+            return self._of.compiled(self._arrays)
+        return self._run(self._address) or 0
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is. Asking one that is loaded lazily would load it, and numba with it."""
+    if module in sys.modules:
+        found = object.__getattribute__(sys.modules[module], "__spec__")
+        return cast("ModuleSpec | None", found)
+    return find_spec(module)
+
+
+def address_of(array: np.ndarray) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def _pointer(number: Any) -> Callable[..., object]:
+    """From an address to a pointer to such numbers, for numba."""
+    extending: Any = importlib.import_module("numba.extending")
+    types: Any = importlib.import_module("numba.types")
+
+    def typed(context: Any, address: Any) -> tuple[Any, Any]:
+        def generated(
+            target: Any, builder: Any, signature: Any, given: Sequence[Any]
+        ) -> Any:
+            kind = target.get_value_type(signature.return_type)
+            return builder.inttoptr(given[0], kind)
+
+        return types.CPointer(number)(types.int64), generated
+
+    return cast(Callable[..., object], extending.intrinsic(typed))
 
 
 def _kept(path: Path, said: bytes) -> tuple[str, bytes] | None:

@@ -32,6 +32,7 @@ from npde_opt.terms.interface import (
     Rates,
     Species,
 )
+from npde_opt.terms.kept_faces import KeptFaces, Lines
 from npde_opt.terms.state import Gradients, over_columns
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Diffusion(LinearTerm):
         self.halves = [half_lengths(grid, d) for d in range(grid.dim)]
         # As everywhere but along r: one pass less.
         self.centred = [np.array_equal(*pair) for pair in self.halves]
+        self.lines = Lines(grid, self.spans, self.halves)
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -300,7 +302,12 @@ class DiffusionAt(LinearAt):
         self._keeps = self.grid.layout.size <= KEPT * self.grid.comm.size
         self._changes: tuple[Coefficients, list[np.ndarray | None]] | None = None
         self._changed: tuple[Coefficients, list[np.ndarray | None]] | None = None
+        self._dg: tuple[Coefficients, np.ndarray | None] | None = None
+        """The last change of conductances, where KeptFaces found it."""
         half: dict[str, np.ndarray] = {}
+        self._all_sums = np.empty(term.lines.size)
+        self._kept: KeptFaces | None = None
+        sums = term.lines.split(self._all_sums)
         for d, name in enumerate(term.names):
             if name not in half:
                 with np.errstate(divide="ignore"):  # no flux passes where D is 0
@@ -308,13 +315,34 @@ class DiffusionAt(LinearAt):
             resistance = half[name]
             if self._needs_copy(d):
                 resistance = self._with_sides(resistance, d)
-            self.sums.append(self._across(resistance, d))
+            self.sums.append(self._across(resistance, d, sums[d]))
 
     @cached_property
     def _weights(self) -> list[np.ndarray]:
         """area / S^2 on the owned cells' faces, by axis."""
-        found = [1 / s for s in self.sums]
-        return [self.term.weigh(g * g, d) for d, g in enumerate(found)]
+        return self.term.lines.split(self._all_weights)
+
+    @cached_property
+    def _all_weights(self) -> np.ndarray:
+        """`_weights` one after the other."""
+        found = 1 / self._all_sums
+        found *= found
+        for d, part in enumerate(self.term.lines.split(found)):
+            self.term.weigh(part, d)
+        return found
+
+    def _faces(self, *fields: np.ndarray) -> KeptFaces | None:
+        """What is kept for compiled loops over ghosted fields, where there is one coefficient and
+        the loops go over these."""
+        if self._kept is None:
+            D = np.asarray(self.D[0])
+            shape = self.grid.local_shape
+            if not self._keeps or len(set(self.term.names)) > 1 or D.shape != shape:
+                return None
+            given = self.term.lines, self._all_weights, self._all_sums, D
+            self._kept = KeptFaces(self.grid, *given)
+        kept = self._kept
+        return kept if all(kept.takes(u) for u in fields) else None
 
     @cached_property
     def _slopes(self) -> list[np.ndarray]:
@@ -340,13 +368,15 @@ class DiffusionAt(LinearAt):
     def _needs_copy(self, d: int) -> bool:
         return not self.grid.periodic(d)
 
-    def _across(self, resistance: np.ndarray, d: int) -> np.ndarray:
+    def _across(
+        self, resistance: np.ndarray, d: int, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Sums over both sides of the faces normal to axis d of ghosted half resistances per
         width."""
         below, above = faces(resistance, d)
         lower, upper = self.term.spans[d]
         with np.errstate(over="ignore"):  # hardly any flux passes where D is next to 0
-            total = below * lower
+            total: np.ndarray = np.multiply(below, lower, out=out)
             total += above * upper
         return total
 
@@ -434,7 +464,19 @@ class DiffusionAt(LinearAt):
             self._changed = dk, found
         return found
 
+    def _kept_change(self, kept: KeptFaces, dk: Coefficients) -> np.ndarray | None:
+        """dg of all faces; None where D does not change. Collective."""
+        if self._dg is None or self._dg[0] is not dk:
+            name = self.term.names[0]
+            moved = kept.changes(np.asarray(dk[name])) if name in dk else None
+            self._dg = dk, moved
+        return self._dg[1]
+
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
+        kept = self._faces(u)
+        if kept is not None:
+            dg = self._kept_change(kept, dk)
+            return 0.0 if dg is None else kept.exchanged(dg, u)
         changes = self.conductance_changes(dk)
         every = [c for c in changes if c is not None]
         if len(every) == self.grid.dim and self._is_compiled(u):
@@ -505,6 +547,9 @@ class DiffusionAt(LinearAt):
         ]
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        kept = self._faces(*(u for pair in pairs for u in pair))
+        if kept is not None:
+            return {self.term.names[0]: kept.contraction(pairs)}
         return self.contracted(self._all_products(pairs, self.term.names))
 
     def contracted(self, products: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -535,6 +580,14 @@ class DiffusionAt(LinearAt):
     def second_contraction(
         self, pairs: Pairs, dk: Coefficients
     ) -> dict[str, np.ndarray]:
+        kept, name = (
+            self._faces(*(u for pair in pairs for u in pair)),
+            self.term.names[0],
+        )
+        dg = None if kept is None else self._kept_change(kept, dk)
+        if kept is not None and dg is not None:
+            dD = np.asarray(dk[name])
+            return {name: kept.curved(pairs, dD, dg)}
         return self.contracted_change(self._all_products(pairs, dk), dk)
 
     def contracted_change(

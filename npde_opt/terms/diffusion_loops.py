@@ -103,3 +103,265 @@ def add_products(
             at = first + (nz - 1) * layer + j * row
             found = p[dim - 1][(nz * ny + j) * nx :]
             _add_product(v[at:], u[at:], layer, found, nx)
+
+
+# What follows takes the faces of all axes in one array, axis by axis, and one number more or two a
+# cell along each axis, axis by axis, too: machine_code.py calls functions of arrays.
+
+
+@compiled
+def _first_faces(shape: np.ndarray) -> tuple[int, int]:
+    """Where the faces normal to y and to z begin."""
+    nx, ny, nz = shape[1], shape[2], shape[3]
+    along_x = (nx + 1) * ny * nz
+    return along_x, along_x + nx * (ny + 1) * nz
+
+
+@compiled
+def change(
+    shape: np.ndarray,
+    spans: np.ndarray,
+    weights: np.ndarray,
+    moved: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """dg_f = weight_f (span below times the change below + span above times that above).
+
+    Args:
+        shape: axes, and owned cells along x, y, z; 1 along axes that are not there.
+        spans: by axis, those below all faces along it, and those above.
+        moved: changes of cells, with ghosts.
+    """
+    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
+    row = nx + 2
+    layer = row * (ny + 2) if dim > 1 else row
+    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
+    along_y, along_z = _first_faces(shape)
+    of_y = 2 * (nx + 1)
+    of_z = of_y + 2 * (ny + 1)
+    low, high = spans[: nx + 1], spans[nx + 1 : of_y]
+    for k in range(nz):
+        for j in range(ny):
+            at, line = first + k * layer + j * row, k * ny + j
+            found, w = out[line * (nx + 1) :], weights[line * (nx + 1) :]
+            m = moved[at - 1 :]
+            for i in range(nx + 1):
+                found[i] = w[i] * (low[i] * m[i] + high[i] * m[i + 1])
+    if dim > 1:
+        for k in range(nz):
+            for j in range(ny + 1):
+                face = along_y + (k * (ny + 1) + j) * nx
+                at = first + k * layer + (j - 1) * row
+                below, above = spans[of_y + j], spans[of_y + ny + 1 + j]
+                _add_change(
+                    below, above, moved[at:], row, weights[face:], out[face:], nx
+                )
+    if dim > 2:
+        for k in range(nz + 1):
+            for j in range(ny):
+                face = along_z + (k * ny + j) * nx
+                at = first + (k - 1) * layer + j * row
+                below, above = spans[of_z + k], spans[of_z + nz + 1 + k]
+                _add_change(
+                    below, above, moved[at:], layer, weights[face:], out[face:], nx
+                )
+
+
+@compiled
+def _add_change(
+    below: float,
+    above: float,
+    moved: np.ndarray,
+    step: int,
+    w: np.ndarray,
+    out: np.ndarray,
+    n: int,
+) -> None:
+    """Of a line of faces across it: `moved` from the line below on."""
+    m, after = moved[:n], moved[step : step + n]
+    for i in range(n):
+        out[i] = w[i] * (below * m[i] + above * after[i])
+
+
+@compiled
+def exchange(shape: np.ndarray, c: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
+    """As `exchanges`; `shape` as in `change`."""
+    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
+    along_y, along_z = _first_faces(shape)
+    row = nx + 2
+    layer = row * (ny + 2) if dim > 1 else row
+    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
+    for k in range(nz):
+        for j in range(ny):
+            line = k * ny + j
+            at = first + k * layer + j * row
+            found = out[line * nx : line * nx + nx]
+            found[:] = 0.0
+            faces = c[line * (nx + 1) :]
+            _add_exchange(faces, faces[1:], u[at - 1 :], 1, found, nx)
+            if dim > 1:
+                faces = c[along_y + (k * (ny + 1) + j) * nx :]
+                _add_exchange(faces, faces[nx:], u[at - row :], row, found, nx)
+            if dim > 2:
+                faces = c[along_z + line * nx :]
+                beyond = faces[nx * ny :]
+                _add_exchange(faces, beyond, u[at - layer :], layer, found, nx)
+
+
+@compiled
+def add_product(shape: np.ndarray, v: np.ndarray, u: np.ndarray, p: np.ndarray) -> None:
+    """As `add_products`; `shape` as in `change`."""
+    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
+    along_y, along_z = _first_faces(shape)
+    row = nx + 2
+    layer = row * (ny + 2) if dim > 1 else row
+    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
+    for k in range(nz):
+        for j in range(ny):
+            at = first + k * layer + j * row
+            found = p[(k * ny + j) * (nx + 1) :]
+            _add_product(v[at - 1 :], u[at - 1 :], 1, found, nx + 1)
+    if dim > 1:
+        for k in range(nz):
+            for j in range(ny + 1):
+                at = first + k * layer + (j - 1) * row
+                found = p[along_y + (k * (ny + 1) + j) * nx :]
+                _add_product(v[at:], u[at:], row, found, nx)
+    if dim > 2:
+        for k in range(nz + 1):
+            for j in range(ny):
+                at = first + (k - 1) * layer + j * row
+                found = p[along_z + (k * ny + j) * nx :]
+                _add_product(v[at:], u[at:], layer, found, nx)
+
+
+@compiled
+def _add_weighted(
+    below: float,
+    above: float,
+    w: np.ndarray,
+    p: np.ndarray,
+    step: int,
+    out: np.ndarray,
+    n: int,
+) -> None:
+    """Of a line of cells, `step` faces apart."""
+    w_after, p_after = w[step : step + n], p[step : step + n]
+    for i in range(n):
+        out[i] += below * w[i] * p[i] + above * w_after[i] * p_after[i]
+
+
+@compiled
+def contracted(
+    shape: np.ndarray,
+    halves: np.ndarray,
+    weights: np.ndarray,
+    slopes: np.ndarray,
+    p: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """slope times the sum over a cell's faces of half length times weight times p.
+
+    Args:
+        shape: as in `change`.
+        halves: by axis, the half lengths of all cells along it towards below, and towards above.
+    """
+    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
+    along_y, along_z = _first_faces(shape)
+    below, above = halves[:nx], halves[nx : 2 * nx]
+    of_y = 2 * nx
+    of_z = of_y + 2 * ny
+    for k in range(nz):
+        for j in range(ny):
+            line = k * ny + j
+            o, face = out[line * nx : line * nx + nx], line * (nx + 1)
+            w, q = weights[face:], p[face:]
+            for i in range(nx):
+                o[i] = below[i] * w[i] * q[i] + above[i] * w[i + 1] * q[i + 1]
+            if dim > 1:
+                b, a = halves[of_y + j], halves[of_y + ny + j]
+                face = along_y + (k * (ny + 1) + j) * nx
+                _add_weighted(b, a, weights[face:], p[face:], nx, o, nx)
+            if dim > 2:
+                b, a = halves[of_z + k], halves[of_z + nz + k]
+                face = along_z + line * nx
+                _add_weighted(b, a, weights[face:], p[face:], nx * ny, o, nx)
+            s = slopes[line * nx : line * nx + nx]
+            for i in range(nx):
+                o[i] *= s[i]
+
+
+@compiled
+def bend(
+    weights: np.ndarray,
+    inverse: np.ndarray,
+    dg: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+) -> None:
+    """Of all faces q = p dg / S and p := weight p, from inverse = 1 / S."""
+    for f in range(p.size):
+        q[f] = p[f] * dg[f] * inverse[f]
+        p[f] *= weights[f]
+
+
+@compiled
+def _add_bent(
+    below: float,
+    above: float,
+    r: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+    step: int,
+    out: np.ndarray,
+    n: int,
+) -> None:
+    """Of a line of cells, `step` faces apart."""
+    p_after, q_after = p[step : step + n], q[step : step + n]
+    for i in range(n):
+        out[i] += below * (r[i] * p[i] - q[i]) + above * (
+            r[i] * p_after[i] - q_after[i]
+        )
+
+
+@compiled
+def curved(
+    shape: np.ndarray,
+    halves: np.ndarray,
+    slopes: np.ndarray,
+    ratio: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """-2 slope times the sum over a cell's faces of half length times (ratio p - q).
+
+    Args:
+        shape, halves: as in `contracted`.
+        ratio: dk / k of cells. p, q: as `bend` leaves them.
+    """
+    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
+    along_y, along_z = _first_faces(shape)
+    below, above = halves[:nx], halves[nx : 2 * nx]
+    of_y = 2 * nx
+    of_z = of_y + 2 * ny
+    for k in range(nz):
+        for j in range(ny):
+            line = k * ny + j
+            cells = slice(line * nx, line * nx + nx)
+            o, r, face = out[cells], ratio[cells], line * (nx + 1)
+            x, y = p[face:], q[face:]
+            for i in range(nx):
+                before = below[i] * (r[i] * x[i] - y[i])
+                o[i] = before + above[i] * (r[i] * x[i + 1] - y[i + 1])
+            if dim > 1:
+                b, a = halves[of_y + j], halves[of_y + ny + j]
+                face = along_y + (k * (ny + 1) + j) * nx
+                _add_bent(b, a, r, p[face:], q[face:], nx, o, nx)
+            if dim > 2:
+                b, a = halves[of_z + k], halves[of_z + nz + k]
+                face = along_z + line * nx
+                _add_bent(b, a, r, p[face:], q[face:], nx * ny, o, nx)
+            s = slopes[cells]
+            for i in range(nx):
+                o[i] *= -2.0 * s[i]
