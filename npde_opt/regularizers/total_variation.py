@@ -24,7 +24,8 @@ from npde_opt.regularizers.operator import (
     fill,
     stencil_noise,
 )
-from npde_opt.terms.diffusion import Diffusion, faces, jump, sides
+from npde_opt.terms.diffusion import Diffusion
+from npde_opt.terms.faces import faces, jump, sides
 
 
 class TotalVariation:

@@ -30,15 +30,9 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.reductions import total
-from npde_opt.terms.diffusion import (
-    add_exchange,
-    closed_ends,
-    faces,
-    jump,
-    sides,
-    whole_areas,
-)
+from npde_opt.terms.diffusion import add_exchange
 from npde_opt.terms.face_texts import FaceText
+from npde_opt.terms.faces import closed_ends, faces, jump, sides, whole_areas
 from npde_opt.terms.interface import (
     LinearAt,
     LinearTerm,

@@ -11,9 +11,8 @@ area / S^3 with S = R_a + R_b, dR/dD = -h / (2 D^2), d2R/dD2 = h / D^3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import product
-from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,16 @@ from npde_opt.grids import AXES, Grid, along, of_cells
 from npde_opt.lazily import loaded_lazily
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
+from npde_opt.terms.faces import (
+    both_active,
+    closed_ends,
+    face_factors,
+    face_spans,
+    faces,
+    half_lengths,
+    jump,
+    sides,
+)
 from npde_opt.terms.interface import (
     LinearAt,
     LinearTerm,
@@ -33,7 +42,7 @@ from npde_opt.terms.interface import (
     Species,
 )
 from npde_opt.terms.kept_faces import KeptFaces, Lines
-from npde_opt.terms.state import Gradients, over_columns
+from npde_opt.terms.state import over_columns
 
 if TYPE_CHECKING:
     from npde_opt.terms import diffusion_loops
@@ -91,14 +100,12 @@ class Diffusion(LinearTerm):
     def _area_factors(self, d: int) -> list[np.ndarray]:
         """Arrays whose product broadcasts to the areas of the owned cells' faces normal to axis d,
         0 where no flux passes."""
-        factors = _face_factors(self.grid, d)
+        factors = face_factors(self.grid, d)
         factors[d] = factors[d] * (1 - closed_ends(self.grid, d))
         laid = [along(f, e, self.grid.dim) for e, f in enumerate(factors)]
         if self.grid.mask is None:
             return laid
-        return [
-            np.asfortranarray(self.grid.outer(factors) * _both_active(self.grid, d))
-        ]
+        return [np.asfortranarray(self.grid.outer(factors) * both_active(self.grid, d))]
 
     def outer_faces(self, d: int) -> list[tuple[str, int, bool]]:
         """Side, index of its face along axis d, and whether that face is owned here, for both sides
@@ -125,126 +132,6 @@ class Diffusion(LinearTerm):
 
     def at(self, coefficients: Coefficients) -> DiffusionAt:
         return DiffusionAt(self, coefficients)
-
-
-def _face_factors(grid: Grid, d: int) -> list[np.ndarray]:
-    """Of the areas of the owned cells' faces normal to axis d, one an axis."""
-    shape = grid.geometry
-    factors = [m[s] for m, s in zip(shape.measures, grid.local_slice, strict=True)]
-    factors[d] = shape.faces[d][grid.start[d] : grid.stop[d] + 1]
-    return factors
-
-
-def closed_ends(grid: Grid, d: int) -> np.ndarray:
-    """1 at the owned cells' faces normal to axis d that are Neumann sides, else 0."""
-    closed = np.zeros(grid.local_shape[d] + 1)
-    for side, (face, here) in zip("-+", inner_ends(grid, d), strict=False):
-        if here and grid.boundaries[AXES[d] + side].kind == "neumann":
-            closed[face] = 1.0
-    return closed
-
-
-def whole_areas(grid: Grid, d: int) -> np.ndarray:
-    """Areas of the owned cells' faces normal to axis d, Neumann sides too; 0 beside inactive
-    cells."""
-    areas = grid.outer(_face_factors(grid, d))
-    return areas if grid.mask is None else areas * _both_active(grid, d)
-
-
-def _both_active(grid: Grid, d: int) -> np.ndarray:
-    """Whether the cells on both sides of the owned cells' faces normal to axis d are active."""
-    inner = [slice(1, -1)] * grid.dim
-    below, above = inner.copy(), inner.copy()
-    below[d], above[d] = slice(None, -1), slice(1, None)
-    beside = grid.active_beside
-    return np.asfortranarray(beside[tuple(below)] & beside[tuple(above)])
-
-
-def faces(ghosted: np.ndarray, d: int, dim: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Values below and above the owned cells' faces normal to axis d, from a ghosted array.
-
-    Args:
-        dim: axes of the grid, the last ones of the array; 0: all of them.
-    """
-    below, above = _face_slices(dim or ghosted.ndim, d)
-    return ghosted[below], ghosted[above]
-
-
-Index = tuple[EllipsisType | slice | int, ...]
-
-
-@cache
-def _face_slices(dim: int, d: int) -> tuple[Index, Index]:
-    """Of ghosted cells below and above faces."""
-    inner = [slice(1, -1)] * dim
-    below, above = inner.copy(), inner.copy()
-    below[d], above[d] = slice(0, -1), slice(1, None)
-    return of_cells(below), of_cells(above)
-
-
-def sides(face_values: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values on the lower and upper faces of the owned cells. d < 0 counts from the last axis."""
-    lower, upper = _side_slices(face_values.ndim, d)
-    return face_values[lower], face_values[upper]
-
-
-@cache
-def _side_slices(dim: int, d: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    lower, upper = [slice(None)] * dim, [slice(None)] * dim
-    lower[d], upper[d] = slice(0, -1), slice(1, None)
-    return tuple(lower), tuple(upper)
-
-
-def jump(ghosted: np.ndarray, d: int, dim: int = 0) -> np.ndarray:
-    """The difference across the owned cells' faces normal to axis d (see `faces`)."""
-    below, above = faces(ghosted, d, dim)
-    return above - below
-
-
-def inner_ends(grid: Grid, d: int) -> list[tuple[int, bool]]:
-    """(face, whether this rank has that side of the domain) of an axis that is not periodic."""
-    if grid.periodic(d):
-        return []
-    return [(0, grid.start[d] == 0), (-1, grid.stop[d] == grid.shape[d])]
-
-
-def add_ends(
-    c: int, d: int, values: tuple[np.ndarray, np.ndarray], out: Gradients
-) -> None:
-    """Adds cotangents of the values outside the sides of axis d, found at the owned cells' faces
-    normal to it: those of the points (below, above) of a face."""
-    sought = out.outer or {}
-    for sign, of in zip("-+", values, strict=True):
-        side, _ = sought.get((c, AXES[d] + sign), (None, 0.0))
-        if side is not None and side.here:
-            out.add_outer(c, side.name, of[side.cells])
-
-
-def face_spans(grid: Grid, d: int, outside: float) -> tuple[np.ndarray, np.ndarray]:
-    """Twice the lengths between the owned cells' faces normal to axis d and the centres below and
-    above them; `outside` beyond the sides."""
-    (lower, upper), s, n = (
-        2 * grid.geometry.halves[d],
-        grid.local_slice[d],
-        grid.shape[d],
-    )
-    first, last = s.start > 0 or grid.periodic(d), s.stop < n or grid.periodic(d)
-    below = np.append(upper[s.start - 1] if first else outside, upper[s])
-    above = np.append(lower[s], lower[s.stop % n] if last else outside)
-    return along(below, d, grid.dim), along(above, d, grid.dim)
-
-
-def half_lengths(grid: Grid, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Between the centres of the owned cells and their lower and upper faces normal to axis d."""
-    lower, upper = grid.geometry.halves[d][:, grid.local_slice[d]]
-    return along(lower, d, grid.dim), along(upper, d, grid.dim)
-
-
-def face_distances(grid: Grid, d: int) -> np.ndarray:
-    """Between the points on both sides of the owned cells' faces normal to axis d; half a cell at
-    the sides."""
-    below, above = face_spans(grid, d, 0.0)
-    return (below + above) / 2
 
 
 def add_exchange(planes: Planes, d: int, lower: np.ndarray, upper: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.terms.boundary import TIME
-from npde_opt.terms.diffusion import faces, inner_ends, sides
+from npde_opt.terms.faces import faces, inner_ends, sides
 
 
 def face_shares(grid: Grid, d: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,14 +21,13 @@ from npde_opt.functions.parser import Functions
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
 from npde_opt.terms.boundary import TIME
-from npde_opt.terms.diffusion import (
-    Diffusion,
+from npde_opt.terms.diffusion import Diffusion, planes_along
+from npde_opt.terms.faces import (
     add_ends,
     face_distances,
     faces,
     inner_ends,
     jump,
-    planes_along,
     sides,
 )
 from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of

@@ -34,7 +34,8 @@ from npde_opt.grids.sides import Side
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.reductions import total
-from npde_opt.terms.diffusion import Diffusion, add_products, faces, jump, sides
+from npde_opt.terms.diffusion import Diffusion, add_products
+from npde_opt.terms.faces import faces, jump, sides
 from npde_opt.terms.interface import (
     LinearAt,
     LinearTerm,
