@@ -12,10 +12,11 @@ from npde_opt.runs.entry import Call, start
 def identify(call: Call) -> int:
     # Only here, as PETSc has to be started with the options of the command line.
     from npde_opt.runs.run import Run, open_case
-    from npde_opt.runs.verification import verify_case
 
     case, ensemble = open_case(call.options, call.world)
     if call.options.verify:
+        from npde_opt.runs.verification import verify_case
+
         return verify_case(case, case.grid(ensemble.space), ensemble, call.world)
     with Run(call.options, case, ensemble, call.world, call.started) as run:
         if run.goes_on():

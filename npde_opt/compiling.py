@@ -11,12 +11,13 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import TypeVar, cast
+
+from npde_opt.packages import tempfile
 
 CHECKS = "-runtime-memory-check-threshold=64"
 """Loops over many arrays are vectorised after as many looks at whether these overlap."""

@@ -10,7 +10,7 @@ import gc
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +40,26 @@ def called_lazily(module: str, name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)(*arguments)
 
     return call
+
+
+def names_of(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package some of whose names are loaded when one is first asked for,
+    with the module that has it.
+
+    Args:
+        package: its __name__. homes: the names by their module in it.
+    """
+    home = {name: module for module, names in homes.items() for name in names}
+
+    def found(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{package}.{home[name]}")
+        value = getattr(module, name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return found
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -25,8 +25,10 @@ from npde_opt.operators import CellProlongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import Lift, ParameterSpace, Unknown
-from npde_opt.posterior import PosteriorSettings, coarse
 from npde_opt.reductions import same
+
+if TYPE_CHECKING:
+    from npde_opt.posterior import PosteriorSettings
 
 Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 """From a grid to its objective and starting point; called once a level."""
@@ -131,6 +133,8 @@ def directions(
 ) -> np.ndarray | None:
     """Directions to begin a posterior with at a point, from the coarsest grid of at most twice
     coarser ones that may resolve them: own rows (local, any); None where none does. Collective."""
+    from npde_opt.posterior import coarse  # few runs look for a posterior
+
     fine = at.objective.space
     hierarchy = grids(fine.grid, COARSER + 1)
     while len(hierarchy) > 1 and hierarchy[0].active_size < coarse.FEWEST:

@@ -8,12 +8,12 @@ matrices have vec_ and mat_; what PETSc reads for itself (-log_view, -malloc_deb
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
+from npde_opt.packages import difflib
 
 PREFIXES = ("state_", "reg_", "tao_")
 TYPES = ("vec_", "mat_")

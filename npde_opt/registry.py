@@ -11,7 +11,6 @@ and options = { ... } for what the class takes beyond what all of its kind take.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
 import runpy
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from npde_opt.errors import InputError
+from npde_opt.packages import difflib
 
 KINDS = {"term": 2, "misfit": 3, "regularizer": 3, "optimizer": 1}
 """What may be registered, and the arguments that all of a kind are called with: a term with grid

@@ -40,9 +40,10 @@ FLOORS = (
         "deadline",
         "distinct",
         "draws",
-        "lazily",
         "signals",
     ),
+    ("packages",),
+    ("lazily",),
     ("traffic",),
     ("",),
 )

@@ -32,7 +32,7 @@ from npde_opt.cases.unknowns import check_sizes, mover
 from npde_opt.cases.weighing import check_regularization, floor, misfit, regularizers
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, SolverError, collective
-from npde_opt.forward import Evolution, Storage, scheme
+from npde_opt.forward import Steady, Storage, scheme
 from npde_opt.forward.steps import TooFewSteps, accurate
 from npde_opt.forward.storage import Plan
 from npde_opt.grids import Grid
@@ -348,7 +348,7 @@ class Case:
             own = list(ensemble.own(self.experiment_count))
             on = self.on(grid)
             forward = on.forward(own, self.times(), self.storage(grid))
-            self.plan = forward.storage if isinstance(forward, Evolution) else None
+            self.plan = None if isinstance(forward, Steady) else forward.storage
             share = forward.observed.observer(0).share
             forward.destroy()
             # What is wrong with them is told before data are simulated, which may take long.

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
@@ -25,13 +26,16 @@ from npde_opt.cases.placing import LENGTHS
 from npde_opt.cases.rules import simulated
 from npde_opt.cases.weighing import check_misfit, check_regularization
 from npde_opt.errors import InputError, NpdeError
-from npde_opt.forward import Evolution, Steady
+from npde_opt.forward import Steady
 from npde_opt.grids import Grid, check_indices
 from npde_opt.io.gridded import box_text
 from npde_opt.observations.shares import Share
 from npde_opt.optimizers.interface import HEED_BOUNDS, TAKE_BOUNDS
 from npde_opt.parameters import ParameterSpace
 from npde_opt.restarts import Move
+
+if TYPE_CHECKING:
+    from npde_opt.forward import Evolution
 
 Step = Callable[[], object]
 
@@ -261,9 +265,9 @@ def _needs(case: Case, on: OnGrid, forward: Steady | Evolution) -> list[str]:
     ]
     if case.restarted:
         first.append(f"  starts        {1 + len(case.moves())}")
-    if isinstance(forward, Evolution):
-        return first + _trajectories(case, forward)
-    return first + [_peak(case, on.grid)]
+    if isinstance(forward, Steady):
+        return first + [_peak(case, on.grid)]
+    return first + _trajectories(case, forward)
 
 
 def _made(case: Case) -> str:

@@ -16,8 +16,6 @@ from npde_opt.errors import InputError
 from npde_opt.functions import (
     Function,
     Functions,
-    Perceptron,
-    Spline,
     Written,
     evaluate_text,
     link,
@@ -49,6 +47,8 @@ def functions(table: CaseFile, truth: bool = False) -> Functions:
 
 def function(u: UnknownSection) -> Function:
     """Of an unknown. Raises InputError for what it cannot be."""
+    from npde_opt.functions import Perceptron, Spline
+
     boxes, variables = ranges(u), len(u.of)
     with _told(u):
         given = link(u.sign, None if u.bounds is None else (u.bounds[0], u.bounds[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
@@ -22,16 +23,18 @@ from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.cases.terms import Terms, check_coefficients, source
 from npde_opt.cases.unknowns import space_of, start, value
 from npde_opt.errors import InputError, SolverError, collective
-from npde_opt.forward import Equation, Evolution, Experiment, Steady, Storage, scheme
+from npde_opt.forward import Equation, Experiment, Steady, Storage, scheme
 from npde_opt.forward.coefficients import known_values
 from npde_opt.forward.positivity import wrong_cells
 from npde_opt.functions import Written
 from npde_opt.grids import Grid
 from npde_opt.observations import Sampling
 from npde_opt.parameters import ParameterSpace
-from npde_opt.terms import TensorDiffusion
 from npde_opt.terms.interface import LinearTerm
-from npde_opt.terms.tensor_diffusion import DEFINITE
+from npde_opt.terms.tensor_diffusion import DEFINITE, TensorDiffusion
+
+if TYPE_CHECKING:
+    from npde_opt.forward import Evolution
 
 EMPTY = ExperimentSection()
 
@@ -302,6 +305,8 @@ class OnGrid:
                 space, equation, known, experiments, samplings, recipe=recipe, mean=mean
             )
         assert times is not None
+        from npde_opt.forward import Evolution  # steady states do without
+
         return Evolution(
             space,
             equation,

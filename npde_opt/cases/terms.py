@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from npde_opt import terms as kinds
 from npde_opt.aliases import Plain
 from npde_opt.cases import term_tables as tables
 from npde_opt.cases.domain import Domain
@@ -22,20 +23,7 @@ from npde_opt.errors import InputError
 from npde_opt.functions.text import Expressions, gamma_of
 from npde_opt.grids import AXES, Grid
 from npde_opt.registry import registered
-from npde_opt.terms import (
-    Absorbing,
-    Advection,
-    Convolution,
-    Diffusion,
-    GradientDiffusion,
-    Kinetics,
-    NonlinearDiffusion,
-    Reaction,
-    Source,
-    TensorDiffusion,
-    TimedAdvection,
-)
-from npde_opt.terms.absorbing import absorbing_rate
+from npde_opt.terms import Diffusion, Source
 from npde_opt.terms.boundary import TIME
 from npde_opt.terms.interface import LinearTerm, Term
 
@@ -112,26 +100,28 @@ class Terms:
             case tables.Diffusion():
                 return Diffusion(grid, t.diffusion, t.species)
             case tables.TensorDiffusion():
-                return TensorDiffusion(
+                return kinds.TensorDiffusion(
                     grid, t.tensor, t.species, f"{field}.diffusion-tensor"
                 )
             case tables.NonlinearDiffusion():
                 return self._nonlinear_diffusion(f"{field}.nonlinear-diffusion", t)
             case tables.GradientDiffusion():
                 one, key = t.species or names[0], f"{field}.gradient-diffusion"
-                return GradientDiffusion(grid, names, one, t.text, key)
+                return kinds.GradientDiffusion(grid, names, one, t.text, key)
             case tables.Convolution():
-                return Convolution(grid, _weights(field, t, grid.dim), t.species)
+                return kinds.Convolution(grid, _weights(field, t, grid.dim), t.species)
             case tables.Advection():
                 return self._advection(f"{field}.advection", t)
             case tables.Reaction():
-                return Reaction(grid, t.reaction, t.species, field=f"{field}.reaction")
+                return kinds.Reaction(
+                    grid, t.reaction, t.species, field=f"{field}.reaction"
+                )
             case tables.Ground():
                 if complex_state:
                     raise InputError(field, "a ground", "none where gamma is imaginary")
-                return Reaction(grid, self._ground(field, t), None, named=True)
+                return kinds.Reaction(grid, self._ground(field, t), None, named=True)
             case tables.Absorbing():
-                return Absorbing(grid, self._absorbing(t), named=True)
+                return kinds.Absorbing(grid, self._absorbing(t), named=True)
             case tables.Kinetics():
                 return self._kinetics(f"{field}.kinetics", t)
             case tables.Registered():
@@ -144,13 +134,15 @@ class Terms:
                 return source(grid, names, field, t, "source")
 
     def _kinetics(self, field: str, t: tables.Kinetics) -> Term:
-        made = Kinetics(self.grid, self.species, t.kinetics, field, self.functions)
+        made = kinds.Kinetics(
+            self.grid, self.species, t.kinetics, field, self.functions
+        )
         self._check_timed(field, made)
         return made
 
     def _nonlinear_diffusion(self, field: str, t: tables.NonlinearDiffusion) -> Term:
         one = t.species or self.species[0]
-        made = NonlinearDiffusion(
+        made = kinds.NonlinearDiffusion(
             self.grid, self.species, one, t.text, t.floor, field, self.functions
         )
         self._check_timed(field, made)
@@ -162,17 +154,17 @@ class Terms:
                 field, "a text that reads t", "a section [time], or a text without t"
             )
 
-    def _advection(self, field: str, t: tables.Advection) -> Advection | TimedAdvection:
+    def _advection(self, field: str, t: tables.Advection) -> Term:
         grid, names, v = self.grid, self.species, t.advection
         if self.table.time is None or not any(
             _reads_time(x, grid.dim, field) for x in v
         ):
-            return Advection(grid, v, t.scheme, t.species, t.conservative, field)
+            return kinds.Advection(grid, v, t.scheme, t.species, t.conservative, field)
         if t.scheme != "upwind":
             raise InputError(
                 field, f"{t.scheme} with a velocity that reads t", "upwind"
             )
-        return TimedAdvection(
+        return kinds.TimedAdvection(
             grid, names, t.species or names[0], v, t.conservative, field
         )
 
@@ -186,6 +178,8 @@ class Terms:
         return self._named("ground", conductance / grid.volume)
 
     def _absorbing(self, t: tables.Absorbing) -> str:
+        from npde_opt.terms.absorbing import absorbing_rate
+
         widths = {str(side): width for side, width in t.absorbing.items()}
         rate = absorbing_rate(self.grid, widths, t.speed, t.depth)
         return self._named("absorbing rate", abs(self.gamma) * rate)

@@ -17,7 +17,6 @@ Keys that exclude each other, or that nothing would hear, say so beside their ty
 
 from __future__ import annotations
 
-import difflib
 import functools
 import types
 import typing
@@ -28,6 +27,7 @@ import msgspec
 
 from npde_opt.aliases import Plain, Record
 from npde_opt.errors import InputError
+from npde_opt.packages import difflib
 
 SHOWN = 100
 Kind = Any

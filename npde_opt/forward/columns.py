@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.forward.experiment import Driving
-from npde_opt.forward.stepper import Stepper
 from npde_opt.grids import Grid, of_cells
 from npde_opt.grids.sides import Side
 from npde_opt.terms.boundary import BoundaryValuesAt, Outside
 from npde_opt.terms.interface import Term, TermAt
 from npde_opt.terms.source import Load
 from npde_opt.terms.state import Boundary, Ghosts, Gradients, Outer, State
+
+if TYPE_CHECKING:
+    from npde_opt.forward.stepper import Stepper
 
 CELLS = 1 << 16
 """Cells a rank of all columns of a state. Beyond, arrays leave the cache, and what a step costs is

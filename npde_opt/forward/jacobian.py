@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt import reductions
@@ -32,6 +31,7 @@ from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.linear.residual import ROUNDING
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.packages import scipy
 from npde_opt.petsc_options import from_options
 from npde_opt.terms.interface import Term, TermAt
 from npde_opt.terms.state import State

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
@@ -23,6 +22,7 @@ from npde_opt.linear.factored import Factored
 from npde_opt.linear.lu import Lu, Ordering
 from npde_opt.linear.measured import note
 from npde_opt.operators.blocks import pack, unpack
+from npde_opt.packages import scipy
 
 CHECKED = 8
 """Of so many solves with kept factors one is checked, the first of each always: a check costs as

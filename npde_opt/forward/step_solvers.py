@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.errors import collective
@@ -24,6 +23,7 @@ from npde_opt.linear.recipes import LinearSolver, chosen_recipe
 from npde_opt.operators.blocks import pack, unpack
 from npde_opt.operators.patterns import Csr
 from npde_opt.operators.stencils import StencilMatrix, combine
+from npde_opt.packages import scipy
 
 KEPT, MOST, SMALL = 24, 200, 500_000
 """Solvers that are kept: so many, or as have SMALL cells a rank together, at most MOST."""

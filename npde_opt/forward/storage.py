@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from npde_opt.errors import InputError
 from npde_opt.io.files import disk
 from npde_opt.lazily import loaded_lazily
+from npde_opt.packages import tempfile
 
 if TYPE_CHECKING:
     import checkpoint_schedules as schedules

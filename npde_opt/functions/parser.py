@@ -7,7 +7,6 @@ of it is ever run as code.
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import keyword
 import math
@@ -21,6 +20,7 @@ from npde_opt.functions.calls import called
 from npde_opt.functions.graph import Graph
 from npde_opt.functions.interface import Function
 from npde_opt.functions.operations import OPERATIONS
+from npde_opt.packages import difflib
 
 CONSTANTS = {"pi": math.pi}
 FUNCTIONS = {

@@ -7,16 +7,20 @@ monotone one a and w are squares (see shapes.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy  # loads its parts when they are used
-from numpy.polynomial import Polynomial
 
 from npde_opt.aliases import Numbers
 from npde_opt.errors import InputError
 from npde_opt.functions.interface import Function, Orders, over_points, together
 from npde_opt.functions.links import Free, Link
 from npde_opt.functions.shapes import Direct, Squares, direction
+from npde_opt.packages import scipy
+
+if TYPE_CHECKING:
+    from numpy.polynomial import Polynomial
 
 SAMPLES = 512
 """Points, at least, at which a network is brought near another function."""
@@ -24,15 +28,15 @@ SMALLEST = 1e-3
 """Weight of a neuron of a monotone network at the start, as a share of the function's size."""
 
 
-def _tanh_derivatives(most: int) -> list[Polynomial]:
+@cache
+def tanh_derivatives(most: int = 6) -> list[Polynomial]:
     """Of tanh, as polynomials of y = tanh: y' = 1 - y^2."""
+    from numpy.polynomial import Polynomial  # few runs have perceptrons
+
     found = [Polynomial([0.0, 1.0])]
     for _ in range(most):
         found.append(found[-1].deriv() * Polynomial([1.0, 0.0, -1.0]))
     return found
-
-
-DERIVATIVES = _tanh_derivatives(6)
 
 
 class Perceptron(Function):
@@ -177,7 +181,7 @@ class PerceptronAt:
     def value(self, c: np.ndarray, orders: Orders) -> np.ndarray:
         start, a, b, w = self._parts(c)
         k, (P, _, _) = sum(orders), self._factors(w, orders)
-        found: np.ndarray = (a * P) @ DERIVATIVES[k](self.hidden(b, w))
+        found: np.ndarray = (a * P) @ tanh_derivatives()[k](self.hidden(b, w))
         return np.asarray((found + (start if k == 0 else 0.0)).reshape(self.shape))
 
     def _slopes(self, c: np.ndarray, orders: Orders) -> np.ndarray:
@@ -185,7 +189,7 @@ class PerceptronAt:
         _, a, b, w = self._parts(c)
         k, (P, Q, _) = sum(orders), self._factors(w, orders)
         y = self.hidden(b, w)
-        here, next_ = DERIVATIVES[k](y), DERIVATIVES[k + 1](y)
+        here, next_ = tanh_derivatives()[k](y), tanh_derivatives()[k + 1](y)
         moved = a[:, None] * next_
         by_weight = [
             P[:, None] * moved * z + (a * Q[d])[:, None] * here
@@ -208,7 +212,7 @@ class PerceptronAt:
         _, da, db, dw = self._parts(dc)
         k, (P, Q, R) = sum(orders), self._factors(inner, orders)
         y, given = self.hidden(b, inner), over_points(w, self.shape)
-        here, first, bent = (DERIVATIVES[k + i](y) for i in range(3))
+        here, first, bent = (tanh_derivatives()[k + i](y) for i in range(3))
         ds = dw @ self.z + db[:, None]
         dP, dQ = (Q * dw.T).sum(axis=0), np.einsum("deh,he->dh", R, dw)
         # Sums over the points, of tau_k, tau_{k+1}, and so on, times what stands beside them.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy  # loads its parts when they are used
+
+from npde_opt.packages import scipy
 
 ROUNDING = 1e-9
 """Overlaps that are a smaller share of the narrower cell are those of rounded edges."""

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # loads its parts when they are used
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid
 from npde_opt.grids.scattered import Mask, Scattered
+from npde_opt.packages import scipy
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ hidden by VTK's own blanking array (vtkGhostType).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,10 @@ TYPES = {
     "u1": "UInt8",
 }
 HIDDEN_CELL = 32
+ENTITIES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
+)
+"""Of XML, for characters that have a meaning there."""
 TAIL = b"\n  </AppendedData>\n</VTKFile>\n"
 
 
@@ -145,7 +148,7 @@ def _head(
 ) -> str:
     """All before the arrays; `offsets` are those of the blocks, then of the coordinates."""
     declared = [
-        f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name="{escape(name)}" '
+        f'        <DataArray type="{TYPES[block.dtype.str[1:]]}" Name="{name.translate(ENTITIES)}" '
         f'NumberOfComponents="{_components(block, grid)}" format="appended" offset="{offset}"/>\n'
         for (name, block), offset in zip(blocks.items(), offsets, strict=False)
     ]
@@ -167,7 +170,7 @@ def _head(
     return (
         f'<?xml version="1.0"?>\n<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" '
         f'header_type="UInt64">\n  <{kind} {whole}>\n    <Piece Extent="{extent}">\n'
-        f'      <CellData Scalars="{escape(shown)}">\n{"".join(declared)}      '
+        f'      <CellData Scalars="{shown.translate(ENTITIES)}">\n{"".join(declared)}      '
         f"</CellData>\n{coordinates}"
         f'    </Piece>\n  </{kind}>\n  <AppendedData encoding="raw">\n_'
     )

@@ -17,7 +17,6 @@ Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Literal
 import numpy as np
 
 from npde_opt.aliases import Record
+from npde_opt.packages import gzip
 
 META = "zarr.json"
 TYPES = (

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.measured import measuring
 from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.packages import scipy
 
 Planes = Mapping[tuple[int, int, tuple[int, ...]], np.ndarray]
 """Entries by (row, column, offset), one value a cell: species `row` of cell i, species `column` of

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -18,6 +17,7 @@ from npde_opt.errors import SolverError
 from npde_opt.linear.measured import measuring, note
 from npde_opt.linear.residual import DIRECT, ROUNDING
 from npde_opt.operators.patterns import Csr
+from npde_opt.packages import scipy
 
 MOST = {1: 4096, 2: 4096, 3: 1024}
 """Unknowns of a system that is factored, by the grid's axes: fill grows with them."""

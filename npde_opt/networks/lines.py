@@ -16,7 +16,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
@@ -27,6 +26,7 @@ from npde_opt.grids import AXES, Grid
 from npde_opt.grids.layout import Layout
 from npde_opt.networks.matrices import on_channels
 from npde_opt.networks.place import Place
+from npde_opt.packages import scipy
 from npde_opt.terms import Diffusion
 from npde_opt.terms.absorbing import absorbing_rate
 

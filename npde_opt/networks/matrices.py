@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.networks.place import Place
+from npde_opt.packages import scipy
 
 
 def assembled(

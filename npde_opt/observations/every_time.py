@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
+
+from npde_opt.packages import scipy
 
 DENSE = 1 << 18
 """Entries up to which B is an array: sparse ones take a quarter of a second to be loaded."""

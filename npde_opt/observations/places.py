@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import scipy  # loads its parts when they are used
 
 from npde_opt import reductions
 from npde_opt.distinct import distinct
@@ -26,6 +25,7 @@ from npde_opt.observations.functionals import Functionals
 from npde_opt.observations.pieces import Pieces, at_end, between, cut
 from npde_opt.observations.shares import even_starts
 from npde_opt.operators.points import placed, placed_by_owner, point_stencils
+from npde_opt.packages import scipy
 
 ROUNDING = 1e-9
 """Points of a ball's outline are within it, whatever the roundings of their distance."""

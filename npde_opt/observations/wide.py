@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
+from npde_opt.packages import scipy
 
 
 class WideProduct:

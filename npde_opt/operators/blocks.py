@@ -4,12 +4,12 @@ for all columns at once, with the rows of other ranks from one exchange."""
 from __future__ import annotations
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
 from npde_opt.operators.stencils import StencilMatrix
+from npde_opt.packages import scipy
 
 
 class Exchange:

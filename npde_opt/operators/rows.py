@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid, along
 from npde_opt.grids.layout import Layout
+from npde_opt.packages import scipy
 
 
 def from_rows(

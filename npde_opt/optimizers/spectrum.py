@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
+from npde_opt.packages import scipy
 
 LEAST = 0.5
 DEPENDENT = 1e-8

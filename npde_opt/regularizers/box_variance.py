@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy  # loads its parts when they are used
 
 from npde_opt.grids.geometry import Geometry
+from npde_opt.packages import scipy
 
 LOG_STEP = 0.25
 LONGEST, SHORTEST = 40.0, 1e-3

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 
 from npde_opt import reductions
@@ -24,6 +23,7 @@ from npde_opt.grids import Grid
 from npde_opt.grids.cuts import even
 from npde_opt.grids.layout import Layout
 from npde_opt.grids.scattered import Mask, Scattered
+from npde_opt.packages import scipy
 from npde_opt.regularizers.box_variance import Box
 
 EXACT = 4000

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy  # loads its parts when they are used
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
+from npde_opt.packages import scipy
 from npde_opt.parameters import Line
 from npde_opt.parameters.draws import child, normal
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
@@ -20,12 +21,14 @@ from npde_opt.cases import Case
 from npde_opt.cases.learned import function, is_function, ranges, values
 from npde_opt.cases.sought_tables import UnknownSection
 from npde_opt.ensemble import Ensemble
-from npde_opt.figures.functions import plot_function, plot_surface
-from npde_opt.forward import Evolution, Linearization, Steady
-from npde_opt.forward.evolution import EvolutionPoint
+from npde_opt.forward import Steady
 from npde_opt.parameters import ParameterSpace
 from npde_opt.terms.state import State
 from npde_opt.uncertainty.intervals import Estimates
+
+if TYPE_CHECKING:
+    from npde_opt.forward import Evolution, Linearization
+    from npde_opt.forward.evolution import EvolutionPoint
 
 BINS = {1: 100, 2: 30}
 """Intervals a variable in which a function counts as seen or not; of more variables FEW."""
@@ -113,6 +116,8 @@ class Table:
 
     def draw(self, path: Path, axis: str) -> None:
         """A line with its band, or a map; of three variables and more nothing. On one rank."""
+        from npde_opt.figures.functions import plot_function, plot_surface
+
         u = self.unknown
         labels = [axis if name == "t" else name for name in u.of]
         if len(self.lines) == 1:
@@ -216,7 +221,7 @@ def _calls(
 ) -> Iterator[dict[str, list[list[Numbers]]]]:
     """Where functions are called in the states of this group's experiments. Collective."""
     terms = [t.at(lin.k) for t in forward.equation.nonlinear]
-    times = forward.times if isinstance(forward, Evolution) else np.zeros(1)
+    times = np.zeros(1) if isinstance(forward, Steady) else forward.times
     every = max(times.size // STATES, 1)
     for e in lin.members:
         for n, u in enumerate(lin.states(e)):

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import json
 import os
-import socket
+import platform
 import stat
 import threading
 import time
@@ -87,7 +87,7 @@ class RunLock:
     def _sign(self, ranks: int) -> None:
         content = json.dumps(
             {
-                "host": socket.gethostname(),
+                "host": platform.node(),
                 "boot": _boot(),
                 "pid": os.getpid(),
                 "process_start": _process_start(os.getpid()),
@@ -198,7 +198,7 @@ def _alive(holder: Record, path: Path, locked: bool) -> bool:
     this host)."""
     if not holder:
         return False
-    if (holder.get("host"), holder.get("boot")) == (socket.gethostname(), _boot()):
+    if (holder.get("host"), holder.get("boot")) == (platform.node(), _boot()):
         return not locked and _process_start(int(holder.get("pid", 0))) == holder.get(
             "process_start"
         )

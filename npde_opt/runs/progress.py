@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-import scipy  # loads its parts when they are used
-
 from npde_opt.aliases import Plain
 from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
 from npde_opt.runs import noise, starts, told
 from npde_opt.runs.columns import Column
+from npde_opt.uncertainty import chances
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -366,15 +365,9 @@ def advice(metrics: Mapping[str, Plain]) -> list[str]:
     known = metrics.get("noise_chi_squared")
     level = known or 1.0
     # sigma is seldom known better than LEAST_BAND
-    share = count * chi / level / 2
-    below = (
-        chi < level * (1 - LEAST_BAND)
-        and scipy.special.gammainc(count / 2, share) < UNLIKELY
-    )
-    above = (
-        chi > level * (1 + LEAST_BAND)
-        and scipy.special.gammaincc(count / 2, share) < UNLIKELY
-    )
+    total = count * chi / level
+    below = chi < level * (1 - LEAST_BAND) and chances.below(total, count) < UNLIKELY
+    above = chi > level * (1 + LEAST_BAND) and chances.above(total, count) < UNLIKELY
     of_noise = f", of the noise {known:.3g}" if known else ""
     seen = f"(chi^2 {chi:.3g}{of_noise}, with {count:,} data)"
     regularized = bool(metrics.get("regularization"))

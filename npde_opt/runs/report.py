@@ -16,7 +16,7 @@ from npde_opt.cases.learned import is_function
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
-from npde_opt.forward import Evolution, Steady
+from npde_opt.forward import Steady
 from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
 from npde_opt.objective import Objective, ObjectiveAt
@@ -36,6 +36,8 @@ from npde_opt.uncertainty.findings import findings
 from npde_opt.uncertainty.intervals import Estimates, parameter_metrics
 
 if TYPE_CHECKING:
+    from npde_opt.forward import Evolution
+
     # Loaded by those runs that need them.
     from npde_opt.runs.posterior import Posterior
 
@@ -222,7 +224,7 @@ def _figures(found: Found, at: ObjectiveAt) -> Record:
         "finest_grid_solves": found.finest_solves,
         "total_solves": found.total_solves,
     }
-    if isinstance(forward, Evolution):
+    if not isinstance(forward, Steady):
         return metrics | {
             "steps": found.result.counters.get("steps", 0),
             "recomputation_predicted": forward.storage.predicted,

@@ -7,27 +7,28 @@ have two figures: their own residual, and that of the linear systems of Newton's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from npde_opt.aliases import Record
-from npde_opt.forward import Evolution, Linearization, Steady
-from npde_opt.forward.evolution import EvolutionPoint
 from npde_opt.linear.measured import Solves, measured
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.reductions import largest, total
 
+if TYPE_CHECKING:
+    from npde_opt.forward import Evolution, Linearization, Steady
+    from npde_opt.forward.evolution import EvolutionPoint
+
 
 def model(objective: Objective) -> Steady | Evolution:
     """The forward map of a case's objective."""
-    assert isinstance(objective.forward, Steady | Evolution)
-    return objective.forward
+    return cast("Steady | Evolution", objective.forward)
 
 
 def solved(at: ObjectiveAt) -> Linearization | EvolutionPoint:
     """A case's states at a point."""
-    assert isinstance(at.linearization, Linearization | EvolutionPoint)
-    return at.linearization
+    return cast("Linearization | EvolutionPoint", at.linearization)
 
 
 def run_measured(at: ObjectiveAt) -> Record:

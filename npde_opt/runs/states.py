@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -13,15 +13,15 @@ from npde_opt.cases import Case
 from npde_opt.cases.on_grid import OnGrid
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import collective
-from npde_opt.figures import plot_fields
-from npde_opt.forward import Evolution
+from npde_opt.forward import Steady
 from npde_opt.forward.interface import ForwardMap
 from npde_opt.grids import Grid
 from npde_opt.grids.thinned import Thinned
 from npde_opt.io.vtk import uniform, write_vtk
-from npde_opt.io.zarr_writer import ZarrStore
 from npde_opt.runs.folder import RunDirectory
-from npde_opt.runs.marked import marks_of, sides_of, unit_of
+
+if TYPE_CHECKING:
+    from npde_opt.forward import Evolution
 
 STORE = "states.zarr"
 MOST_FIGURES = 16
@@ -106,7 +106,11 @@ class States:
     def store(self, count: int) -> None:
         """states.zarr: `count` states of every experiment, evenly spaced in time with the first and
         the last, or the last one alone. Every rank of the first group writes its shards."""
-        evolution = self.forward if isinstance(self.forward, Evolution) else None
+        from npde_opt.io.zarr_writer import ZarrStore  # few runs ask for it
+
+        evolution = None
+        if not isinstance(self.forward, Steady):
+            evolution = cast("Evolution", self.forward)
         leading = {"experiment": np.arange(self.count)}
         picks = np.zeros(1, int)
         if evolution is not None:
@@ -155,6 +159,9 @@ class States:
         field: np.ndarray,
         active: np.ndarray,
     ) -> None:
+        from npde_opt.figures import plot_fields
+        from npde_opt.runs.marked import marks_of, sides_of, unit_of
+
         plot_fields(
             out.file(figure_name(e, "png")),
             edges,

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from petsc4py import PETSc
@@ -30,6 +29,7 @@ from npde_opt.aliases import Record
 from npde_opt.misfits import Huber, StudentT
 from npde_opt.objective import ObjectiveAt
 from npde_opt.optimizers.information import Information
+from npde_opt.packages import statistics
 from npde_opt.parameters import GAIN, ParameterSpace, Unknown
 from npde_opt.uncertainty.profile import Profile, hessians, reach
 from npde_opt.uncertainty.quantiles import t_quantile
@@ -89,7 +89,7 @@ class Estimates:
         self.quantile = float(
             t_quantile(self.freedom, tail)
             if self.scaled
-            else NormalDist().inv_cdf(tail)
+            else statistics.NormalDist().inv_cdf(tail)
         )
 
         # data that are fitted exactly leave no error to estimate
