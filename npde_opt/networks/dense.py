@@ -24,10 +24,10 @@ class Dense:
         self.shape = (channels, source.size)
         self._columns = source.order()
         self._all = self._columns.size == source.size
-        # Where all is on rank 0 no rank has anything to say to another.
-        self._shared = (
-            any(n > 1 for n in source.layout.processes) and source.layout.size > 1
-        )
+        # Where all is on rank 0 no rank has anything to say to another; the one cell that a
+        # convolution leaves may be on another.
+        several = any(n > 1 for n in source.layout.processes)
+        self._shared = several and not source.same_cells(self.target)
 
     @property
     def inputs(self) -> int:

@@ -58,6 +58,10 @@ OPERATORS = {
     "diffusion, line": lambda: Diffusion(place((9,))),
     "dense": lambda: Dense(place(), 4),
     "dense on a point": lambda: Dense(place().point(5), 4),
+    # On three ranks the cell in the middle is the second one's.
+    "dense behind one cell": lambda: Dense(
+        Stencil(place((8,)), 3, 8, padding=0).target, 4
+    ),
     "transposed": lambda: Transposed(Stencil(place((8, 6)), 3, 3, stride=2)),
 }
 
