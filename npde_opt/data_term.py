@@ -14,11 +14,11 @@ import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.forward.interface import AdjointStates, Linearization, images
 from npde_opt.misfits import Misfit, Scaled
 from npde_opt.observations import DataBlock, Metric
+from npde_opt.seen import Seen, seen
 
 TOLD = 8
 """Experiments that a message names at most."""
@@ -117,18 +117,14 @@ class AtOnce:
             dm, metrics, out, None if gauss_newton else self.adjoints
         )
 
+    def seen(self, along: Sequence[PETSc.Vec]) -> Seen:
+        """What the data see of some directions, kept."""
+        return seen(images(self.linearization, along), self.metrics_at(True))
+
     def gram(self, along: Sequence[PETSc.Vec]) -> np.ndarray:
-        found = np.zeros((len(along),) * 2)
-        moved = images(self.linearization, along)
-        for b, w in enumerate(self.metrics_at(True)):
-            seen = [image[b] for image in moved]
-            own = np.array([d.values.ravel() for d in seen])
-            for d in seen:
-                w.apply(d)
-            weighted = np.array([d.values.ravel() for d in seen])
-            comm = self.of.misfits[b].layout.comm
-            found += reductions.total(comm, own @ weighted.T)
-        return (found + found.T) / 2
+        kept = self.seen(along)
+        found = kept.products(kept)
+        return np.asarray((found + found.T) / 2)
 
     def destroy(self) -> None:
         if self._linearization is not None:

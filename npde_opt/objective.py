@@ -32,6 +32,7 @@ from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters import FEW
 from npde_opt.regularizers.interface import Regularizer
+from npde_opt.seen import Seen
 from npde_opt.stages import stage
 
 INVISIBLE = 1e-6
@@ -475,6 +476,29 @@ class ObjectiveAt:
         with self.objective.together(), stage("hessian"):
             own = self._term.gram(along)
         return self.objective.ensemble.sum(own)
+
+    def seen(self, along: list[PETSc.Vec]) -> Seen | None:
+        """What the data see of some directions, kept; at least one. None where experiments are
+        evaluated part by part, of which nothing is kept. Collective."""
+        objective = self.objective
+        if reductions.anywhere(objective.everyone, objective.in_parts):
+            return None
+        with objective.together(), stage("hessian"):
+            return self._at_once.seen(along)
+
+    def products(self, first: Seen, second: Seen) -> np.ndarray:
+        """v_i^T J^T W J w_j, W that of Gauss-Newton, the same on every rank. Collective."""
+        own = np.empty(0)
+        with self.objective.together():
+            own = first.products(second)
+        return self.objective.ensemble.sum(own)
+
+    def pulled(self, kept: Seen, number: int) -> PETSc.Vec:
+        """J^T W J v of one direction, by an adjoint state; the caller's. Collective."""
+        with self.objective.together(), stage("hessian"):
+            out = self._at_once.linearization.apply_adjoint(kept.pulls(number))
+        self.objective.ensemble.sum_vec(out)
+        return out
 
     def unseen(self) -> list[str]:
         """Names of the unknowns of which changes of natural size, +-1 for logarithms, move no datum

@@ -35,6 +35,7 @@ from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import Action, column, dots, gram, mapped, mix, times
 from npde_opt.posterior.prior import Prior
 from npde_opt.posterior.settings import PosteriorSettings
+from npde_opt.seen import Seen
 
 DEPENDENT = 1e-12
 """Square of what is left of a direction beside others, relative to it, that is rounding."""
@@ -65,6 +66,7 @@ class Pairs:
             shows; False where settings.most ended the search, or it was stuck.
         stuck: whether residuals stood still above the tolerance: products with D are too rough.
         duals: P V, own rows (local, k), where it is known.
+        seen: J V, where it is known: of these vectors, on these ranks.
     """
 
     values: np.ndarray
@@ -74,6 +76,7 @@ class Pairs:
     complete: bool
     duals: np.ndarray | None = None
     stuck: bool = False
+    seen: Seen | None = None
 
 
 def leading(

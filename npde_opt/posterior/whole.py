@@ -8,8 +8,8 @@ the cut c, f(x) is taken as f_1 x + f_2 x^2 with its own slope at 0, and its own
 error of x / (1 + x) is at most x c^2 / 4. Above a cut of 1 that says nothing, and sums are those
 over the pairs alone.
 
-b_i falls from 1 at the cut to 0 at twice the cut: a pair at the cut that one search finds and
-another one does not is the same in both, sampled, and a sum does not jump.
+b_i falls from 1 at the cut to 0 at WHOLLY times the cut: a pair at the cut that one search finds
+and another one does not is the same in both, sampled, and a sum does not jump.
 
 V has errors, and what these leave of a large eigenvalue among the rest is large. E is D without it,
 
@@ -27,18 +27,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.linear.accuracy import solved_to
-from npde_opt.parameters.draws import child
-from npde_opt.posterior.columns import gram, mapped, times, together
+from npde_opt.posterior.columns import gram, less, mapped, views
 from npde_opt.posterior.laplace import Laplace
 
 WIDEST = 1.0
 """Cut up to which what lies below it is sampled."""
 ROOM = 3.0
 """Factor by which sum x^2 may be more than the cut allows."""
-SAMPLES, DRAWN = 16, 5 << 21
-"""Samples, and their seeds: far from the numbers of others."""
-SEEN = 1e-4
-"""Relative tolerance of solves in products."""
+SAMPLES = 12
+"""Of the prior: the first ones, of which samples of the posterior are made too."""
+WHOLLY = 1.3
+"""Times the cut, from which on a pair is not sampled at all."""
+SEEN = 1e-3
+"""Relative tolerance of states, which moves sums at 256^2 by a hundredth of their error."""
 Term = Callable[[np.ndarray], np.ndarray]
 
 
@@ -79,7 +80,8 @@ class Whole:
         every = np.concatenate([pairs.values, pairs.below])
         self.known = len(every) >= laplace.prior.free_count
         self.values = every if self.known else pairs.values
-        self.shares = np.clip(2 - np.abs(self.values) / self.cut, 0, 1)
+        above = np.abs(self.values) / self.cut - 1
+        self.shares = np.clip(1 - above / (WHOLLY - 1), 0, 1)
         self._sampled: np.ndarray | None = None
         if pairs.complete and not self.known and self.cut <= WIDEST:
             found = _products(laplace, self.shares, samples)
@@ -123,18 +125,27 @@ class Whole:
 
 def _products(laplace: Laplace, shares: np.ndarray, samples: int) -> np.ndarray:
     """s_k^T E s_l, the same on every rank."""
-    space, prior, seed = laplace.space, laplace.prior, laplace.settings.seed
-    drawn = [prior.sample(child(seed, DRAWN + k)) for k in range(samples)]
-    columns = together(drawn)
-    for vec in drawn:
-        vec.destroy()
-    V, x = laplace.vectors, laplace.values
+    space, V, x = laplace.space, laplace.vectors, laplace.values
+    columns = laplace.changes(range(samples), laplace.settings.seed)
     along = gram(space, laplace.dual, columns)
-    columns = columns - times(V, (1 - np.sqrt(shares))[:, None] * along)
-    with solved_to(SEEN):
-        images = mapped(space, laplace.data, columns)
-    found = gram(space, columns, images)
+    columns = less(columns, V, (1 - np.sqrt(shares))[:, None] * along)
     left = np.sqrt(shares)[:, None] * along
-    q = gram(space, V, images) - x[:, None] * left
-    found -= q.T @ (q / (1 + x)[:, None])
+    with solved_to(SEEN):
+        found, seen = _seen(laplace, columns)
+    q = seen - x[:, None] * left
+    found = found - q.T @ (q / (1 + x)[:, None])
     return np.asarray((found + found.T) / 2)
+
+
+def _seen(laplace: Laplace, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """S^T D S and V^T D S of columns S (local, any): by J S alone where J V is known."""
+    space, at, known = laplace.space, laplace.at, laplace.pairs.seen
+    if known is None:
+        images = mapped(space, laplace.data, columns)
+        return gram(space, columns, images), gram(space, laplace.vectors, images)
+    directions = views(space, columns)
+    seen = at.seen(directions)
+    assert seen is not None
+    for direction in directions:
+        direction.destroy()
+    return at.products(seen, seen), at.products(known, seen)

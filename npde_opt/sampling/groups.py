@@ -112,7 +112,7 @@ def moved(laplace: Laplace, objective: Objective) -> Laplace:
         known = laplace.fixed.astype(float)[:, None]
         fixed = moved_columns(here, there, known)[:, 0] > 0.5
     vectors = moved_columns(here, there, laplace.vectors)
-    pairs = replace(laplace.pairs, vectors=vectors, duals=None)
+    pairs = replace(laplace.pairs, vectors=vectors, duals=None, seen=None)
     return Laplace(at, laplace.settings, fixed=fixed, pairs=pairs)
 
 
