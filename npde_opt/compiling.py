@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from npde_opt.packages import tempfile
 
@@ -93,7 +93,7 @@ class Forgiving:
         return cast(Callable[..., object], getattr(self._store, name))
 
 
-def compiled_source(source: str, name: str) -> Callable[..., None]:
+def compiled_source(source: str, name: str) -> Callable[..., Any]:
     """The function of this name in a source that needs no more than `math`, compiled. Whoever
     writes the source answers for what is in it: it is run."""
     whole = f"import math\n\n\n{source}\n"

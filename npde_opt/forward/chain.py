@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.layer import Layers, Out, Stages, tangents
-from npde_opt.forward.storage import Advance, Arrays, Plans, Sweep
+from npde_opt.forward.layer import Free, Layers, Out, Runs, Stages, tangents
+from npde_opt.forward.storage import Advance, Arrays, Plans, Several, Sweep
 from npde_opt.stages import stage
 
 After = Callable[[int, Stages], None]
@@ -38,6 +38,24 @@ Before = Callable[[At, np.ndarray, np.ndarray], None]
 
 BeforeChange = Callable[[At, np.ndarray, np.ndarray, np.ndarray], None]
 """(n, u_n, du_n, dlambda_n): adds the derivative of J_n along du to dlambda_n, for n = N ... 0."""
+
+
+@runtime_checkable
+class Rare(Protocol):
+    """A visitor After that need not be called at every state."""
+
+    def __call__(self, n: int, stages: Stages, /) -> None: ...
+
+    def free(self, n: int) -> Free:
+        """Once it was called at u_n: how far the next steps may go."""
+
+
+@runtime_checkable
+class Seldom(Protocol):
+    """A visitor Before that does nothing at most states."""
+
+    def below(self, n: int) -> int:
+        """The last state before u_n at which it does something; 0 where there is none."""
 
 
 class Counted(Protocol):
@@ -125,7 +143,12 @@ class Trajectory(Generic[Out]):
 
     def _swept(self, after: After | None) -> Sweep:
         """A sweep that can be reversed."""
-        sweep = Sweep(self.plans.states, self._advance(after), (self.first,))
+        sweep = Sweep(
+            self.plans.states,
+            self._advance(after),
+            (self.first,),
+            self._several(after),
+        )
         if after is not None:
             after(0, [self.first])
         with stage("forward"):
@@ -155,6 +178,36 @@ class Trajectory(Generic[Out]):
             return (stages[-1],), tuple(stages[:-1])
 
         return advance
+
+    def _several(self, after: After | None) -> Several | None:
+        """Steps that go by in one call, up to the next state that the visitor looks at."""
+        layers = self.layers
+        rare = after if isinstance(after, Rare) else None
+        called = after is not None and rare is None
+        if called or not isinstance(layers, Runs) or not layers.together:
+            return None
+
+        def several(
+            n: int, stop: int, restart: Arrays, keep: bool
+        ) -> tuple[int, Arrays, list[Arrays]] | None:
+            (u,) = filled(restart)
+            new = n > self._seen
+            looks = rare if new else None
+            free = Free.everywhere(stop, u) if looks is None else looks.free(n)
+            # Steps are either new or done again.
+            last = stop if new else min(stop, self._seen + 1)
+            found = layers.forth(n, u, free.up_to(last), keep)
+            if found is None:
+                return None
+            done, stages = found
+            self._seen = max(n + done - 1, self._seen)
+            self._count(done, 0 if new else done)
+            if looks is not None:
+                looks(n + done, stages[-1])
+            needed: list[Arrays] = [tuple(own[:-1]) for own in stages]
+            return done, (stages[-1][-1],), needed
+
+        return several
 
     def _reversible(self) -> Sweep:
         """The sweep, run again where it was reversed and not all is kept."""
@@ -240,11 +293,33 @@ class Trajectory(Generic[Out]):
             if kept is not None:
                 kept[n] = multipliers
 
+        layers = self.layers
+        together = isinstance(layers, Runs) and layers.together
         with stage("adjoint"):
-            sweep.reverse(visit)
+            if (
+                together
+                and isinstance(before, Seldom)
+                and self.plans.states.keeps_all
+                and out is not None
+            ):
+                self._back_by_runs(back, out)
+            else:
+                sweep.reverse(visit)
         self.recomputation = sweep.steps_done / max(sweep.plan.steps, 1)
         before(0, back.u, back.adjoint)
         return Adjoint(back.adjoint, kept)
+
+    def _back_by_runs(self, back: Back[Out], out: Out) -> None:
+        """All the way back, many steps in one call where that goes."""
+        n = len(self.layers)
+        while n > 0:
+            back.look(n)
+            first = back.below(n)
+            kept = [filled(self._sweep.kept(i)) for i in range(first, n)]
+            if not back.run(first, kept):
+                for i in range(n - 1, first - 1, -1):
+                    back.move(i, [*kept[i - first], back.u], out)
+            n = first
 
     def second(
         self,
@@ -334,8 +409,9 @@ class Trajectory(Generic[Out]):
         return advance
 
     def destroy(self) -> None:
-        """Frees what is stored, on disk too."""
+        """Frees what is stored, on disk too, and all states."""
         self._sweep.destroy()
+        self.first = self.last = np.empty(0)
 
 
 class Back(Generic[Out]):
@@ -348,13 +424,35 @@ class Back(Generic[Out]):
 
     def visit(self, n: int, stages: Stages, out: Out | None) -> Stages:
         """Takes lambda_{n+1} to lambda_n; the layer's multipliers."""
-        self.before(n + 1, stages[-1], self.adjoint)
+        self.look(n + 1)
+        return self.move(n, stages, out)
+
+    def look(self, n: int) -> None:
+        """Adds J_n to lambda_n."""
+        self.before(n, self.u, self.adjoint)
+
+    def move(self, n: int, stages: Stages, out: Out | None) -> Stages:
+        """`visit` where J_{n+1} is added."""
         self.adjoint, multipliers = self.layers[n].adjoint(
             stages, self.adjoint, out, self._late
         )
         self._late = [multipliers, *self._late[:1]]
         self.u = stages[0]
         return multipliers
+
+    def below(self, n: int) -> int:
+        """The last state before u_n at which something is added to the adjoint."""
+        return self.before.below(n) if isinstance(self.before, Seldom) else n - 1
+
+    def run(self, n: int, kept: Sequence[Stages]) -> bool:
+        """Takes lambda to lambda_n by as many steps as there are stages `kept`, where that goes in
+        one call; whether it did."""
+        assert isinstance(self.layers, Runs)
+        found = self.layers.back(n, kept, self.adjoint)
+        if found is None:
+            return False
+        self.adjoint, self.u = found, kept[0][0]
+        return True
 
 
 class BackChange(Generic[Out]):

@@ -40,7 +40,6 @@ from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
-from npde_opt.forward.layer import Stages
 from npde_opt.forward.line_system import LineSteps, LineSystem, line_steps, linear_bands
 from npde_opt.forward.line_trajectory import LineTrajectory, NonlinearLine, OnLine
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
@@ -50,6 +49,7 @@ from npde_opt.forward.step_solvers import StepSolvers, reuse_in
 from npde_opt.forward.stepper import Stepper
 from npde_opt.forward.steps import with_stops
 from npde_opt.forward.storage import Plan, Storage
+from npde_opt.forward.visits import Pulled, Watched
 from npde_opt.observations import (
     EVERY,
     DataBlock,
@@ -364,11 +364,7 @@ class EvolutionPoint:
     def _run(self, batch: Batch) -> None:
         """The trajectories of a batch and their data."""
         forward, lookout = self.forward, Lookout(self.guard, batch.stepper)
-
-        def after(n: int, stages: Stages) -> None:
-            lookout(n, stages)
-            self.observed.observe(batch.members, n, stages[-1], self.data)
-
+        after = Watched(lookout, self.observed, batch.members, self.data)
         starts = [forward.initials[e].value(self.k) for e in batch.members]
         start = batch.join(starts).astype(forward.dtype, copy=False)
         line = forward.line if forward.on_line(batch.members[0]) else None
@@ -500,10 +496,7 @@ class EvolutionPoint:
     ) -> Adjoint:
         """Of a batch; adds dJ/dk of the steps to `out`, or keeps the multipliers of all."""
         forward, stepper = self.forward, batch.stepper
-
-        def before(n: When, u: np.ndarray, adjoint: np.ndarray) -> None:
-            self.observed.pull(batch.members, n, u, d, adjoint)
-
+        before = Pulled(self.observed, batch.members, d)
         stepper.discard()
         found = trajectory.adjoint(before, out, keep=out is None)
         if out is not None:

@@ -16,21 +16,18 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError
-from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
-from npde_opt.forward.fused_loops import Kernels, kernels
-from npde_opt.forward.fused_spread import Cells
-from npde_opt.forward.ghosted import Store
+from npde_opt.forward.fused_many import ManySteps
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
 from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
-from npde_opt.terms.state import Gradients, distance, sampled
+from npde_opt.terms.state import Gradients
 
 PRECISIONS = {"double": np.float64, "single": np.float32}
 
@@ -68,75 +65,8 @@ def applies(stepper: Stepper) -> bool:
     )
 
 
-class FusedEuler(Stepper):
+class FusedEuler(ManySteps):
     """The stepper with its step and all derivatives replaced."""
-
-    def __init__(self, stepper: Stepper, coefficients: Coefficients):
-        super().__init__(
-            stepper.grid,
-            stepper.scheme,
-            stepper.groups,
-            stepper.times,
-            stepper.boundary,
-            stepper.solvers,
-        )
-        assert self.linear is not None
-        self.kinetics: KineticsAt = self.groups[1].others[0]  # type: ignore[assignment]
-        constant = ConstantValues.apply(self.linear, coefficients)
-        values = ConstantValues if constant else FaceValues
-        self.diffusion: ConstantValues | FaceValues = values(self.linear, coefficients)
-        self.rate = self._rate()
-        self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
-        self.parameters = [
-            np.ascontiguousarray(np.transpose(p)) if field else float(p)
-            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)
-        ]
-        self.store = Store.of(self.grid)
-        self._last: tuple[Callable[[], np.ndarray | None], float] = (lambda: None, 0.0)
-        self._squares = np.zeros(1)
-        self._places: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
-        self._compiled: dict[int, Kernels] = {}
-        self._sums: list[np.ndarray] = []
-        self._clear()
-
-    def _rate(self) -> float | np.ndarray:
-        """s: 1/gamma, 0 in inactive cells."""
-        assert self.linear is not None
-        s = 1 / self.linear.part.equation.inertia
-        if self.grid.mask is None:
-            return s
-        return np.ascontiguousarray(np.where(self.grid.active, s, 0.0).T)
-
-    def _clear(self) -> None:
-        """dJ/dtheta of the scalars and of the fields so far, and what the diffusion adds up."""
-        self._scalars = np.zeros(len(self.fields))
-        self._sums = [
-            np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field
-        ]
-        self.diffusion.clear()
-
-    def _kernels(self, u: np.ndarray) -> Kernels:
-        """Of a state, which may have an axis of samples (see columns.py)."""
-        if u.ndim not in self._compiled:
-            cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
-            masked = self.grid.mask is not None
-            written = self.diffusion.spread(cells), cells, masked
-            self._compiled[u.ndim] = kernels(
-                self.kinetics.expressions, self.fields, *written
-            )
-        return self._compiled[u.ndim]
-
-    def _sizes(self, n: int) -> tuple[float | np.ndarray, ...]:
-        return self.dt(n), self.rate, *self.diffusion.values
-
-    def _whole(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
-        """The array around a state U_j with its ghosts, boundary values too."""
-        whole = self.store.filled(u)
-        outside = self.state(n, j, u).outside if self.boundary.any else None
-        if outside is not None:
-            for c, species in enumerate(whole):
-                outside.put(c, species.T)
-        return whole
 
     def _seen(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
         """A state as backward loops take it."""
@@ -145,57 +75,13 @@ class FusedEuler(Stepper):
     def _step(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
         """A step of Euler's from U_j, as all that follow."""
         out, around = self.store.state(u), self.store.around
-        given = self._whole(n, j, u), around(out), *self.parameters
-        self._kernels(u).step(*given, *self._sizes(n), self._squares)
+        self._forth(self._whole(n, j, u), around(out)[None], self._dt(n))
         return out
 
     def step(self, n: int, u: np.ndarray) -> Stages:
         out = self._step(n, 0, u)
         self._last = weakref.ref(out), math.sqrt(self._squares[0])
         return [u, out]
-
-    def samples(self, u: np.ndarray, start: int) -> np.ndarray:
-        whole = self.store.around(u)
-        return whole.reshape(len(u), -1).take(self._sampled(u, start), axis=1)
-
-    def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
-        """Places of the cells of a sample in the array around a state."""
-        key = u.shape, start
-        if key not in self._places:
-            shape, dim = u.shape[1:], self.grid.dim
-            samples, cells = shape[: len(shape) - dim], shape[len(shape) - dim :]
-            indices = sampled(shape, start)
-            ghosted = [i + 1 for i in indices[len(samples) :]]
-            whole = (*samples, *(n + 2 for n in cells))
-            given = (*indices[: len(samples)], *ghosted)
-            self._places = {key: np.ravel_multi_index(given, whole, order="F")}
-        return self._places[key]
-
-    def fastest(
-        self,
-        u: np.ndarray,
-        start: int | None,
-        stiffness: np.ndarray,
-        resolved: float,
-        share: float,
-    ) -> float | None:
-        loops, size = self._kernels(u), u[0].size
-        # One number a place of a row: a maximum over a row would run one by one.
-        whole, most = self.store.around(u), np.zeros(u.T.shape[-2])
-        given = whole, *self.parameters, self.rate, stiffness, 2 / resolved
-        if start is None:
-            loops.rates(*given, most)
-        else:
-            every = distance(size)
-            loops.sampled(*given, start % every, every, most)
-        found = float(most.max(initial=0.0))
-        # Of more species it is a bound only.
-        return found if len(u) <= 2 or found <= share else None
-
-    def norm(self, u: np.ndarray) -> float:
-        """Known of the state that the last step led to."""
-        state, size = self._last
-        return size if state() is u else super().norm(u)
 
     def _directions(self, dk: Coefficients) -> list[Numbers]:
         """Increments of the kinetics' parameters."""
@@ -217,7 +103,7 @@ class FusedEuler(Stepper):
         out, around = self.store.state(du), self.store.around
         states = self._whole(n, j, u), self.store.filled(du), around(out)
         changes = *self._directions(dk), *self.diffusion.changes(dk)
-        loops, sizes = self._kernels(du), self._sizes(n)
+        loops, sizes = self._kernels(du), self._sizes(self.dt(n))
         loops.push(*states, *self.parameters, *changes, *sizes)
         return out
 
@@ -226,12 +112,9 @@ class FusedEuler(Stepper):
     ) -> np.ndarray:
         """Its adjoint, which adds up what `flush` gives."""
         result = self.store.state(adjoint)
-        scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
-        if not adds:
-            scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
-        states = self._seen(n, j, u), self.store.filled(adjoint)
-        given = *states, self.store.around(result), *self.parameters
-        self._kernels(adjoint).back(*given, *sums, scalars, *self._sizes(n))
+        states = self._seen(n, j, u)[None], self.store.filled(adjoint)
+        rows = self.store.around(result)[None]
+        self._back(*states, rows, self._dt(n), adds=adds)
         return result
 
     def _twice(
@@ -249,7 +132,7 @@ class FusedEuler(Stepper):
         states = self._seen(n, j, u), moved, filled(multiplier), filled(dadjoint)
         own = *self.diffusion.sums, *self.diffusion.more_sums(dk)
         sums = *self._sums, *own, self._scalars
-        sizes = *self.diffusion.changes(dk), *self._sizes(n)
+        sizes = *self.diffusion.changes(dk), *self._sizes(self.dt(n))
         given = *self.parameters, *self._directions(dk), *sums, *sizes
         loops = self._kernels(dadjoint)
         loops.twice(*states, self.store.around(result), *given)
@@ -300,20 +183,6 @@ class FusedEuler(Stepper):
     ) -> tuple[np.ndarray, Stages]:
         adjoints = multipliers[1], dadjoint
         return self._twice(n, 0, (stages[0], changes[0]), adjoints, dk), []
-
-    def discard(self) -> None:
-        super().discard()
-        self._clear()
-
-    def flush(self, out: Gradients) -> None:
-        super().flush(out)
-        sums = iter(self._sums)
-        for i, (name, field) in enumerate(
-            zip(self.kinetics.names, self.fields, strict=True)
-        ):
-            out.add(name, next(sums).T if field else float(self._scalars[i]))
-        self.diffusion.flush(out)
-        self._clear()
 
 
 class FusedHeun(FusedEuler):

@@ -28,6 +28,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npde_opt.compiling import compiled_source
+from npde_opt.forward import fused_runs
+from npde_opt.forward.fused_runs import Run, indented
 from npde_opt.forward.fused_spread import Cells, Spread
 from npde_opt.functions.text import Expressions
 
@@ -109,23 +111,39 @@ class Loops:
         after: Sequence[str] = (),
         end: Sequence[str] = (),
         sampled: bool = False,
+        run: Run | None = None,
     ) -> str:
         """A definition: `before` and `after` the fastest loop, and at the start and end of all.
 
-        The first argument is a state, and tells the size. `sampled`: every so many cells only, from
-        the one of number `first` on.
+        The argument p is a state, and tells the size. `sampled`: every so many cells only, from the
+        one of number `first` on. `run`: of many steps.
         """
         loops, dim = self.cells.loops, self.cells.dim
-        lines = [f"def {name}({', '.join(arguments)}):"]
         states = [a for a in arguments if a in STATES]
-        taken = [f"{a}{c} = {a}[{c}]" for a in states for c in self.species]
+        each = run.states if run is not None else {a: a for a in states}
+        taken = [f"{a}{c} = {each[a]}[{c}]" for a in states for c in self.species]
         sizes = [
-            f"size{d} = {arguments[0]}.shape[{d + 1}]" + " - 2" * (d < dim)
+            f"size{d} = p.shape[{d + 1}]" + " - 2" * (d < dim)
             for d in range(len(loops))
         ]
-        lines += [f"    {line}" for line in (*taken, *sizes, *start)]
+        lines = [*taken, *start, *self._over_cells(body, before, after, sampled), *end]
+        if run is not None:
+            steps = [*run.before, *lines, *run.after]
+            lines = [*run.start, "for n in range(count):", *indented(steps), *run.end]
+        head = f"def {name}({', '.join(arguments)}):"
+        return "\n".join([head, *indented([*sizes, *lines])])
+
+    def _over_cells(
+        self,
+        body: Sequence[str],
+        before: Sequence[str],
+        after: Sequence[str],
+        sampled: bool,
+    ) -> list[str]:
+        """The loops of a definition."""
+        loops, lines = self.cells.loops, list[str]()
         for d, i in enumerate(loops):
-            indent = "    " * (d + 1)
+            indent = "    " * d
             over = f"size{d}"
             if i == loops[-1]:
                 lines += [indent + line for line in before]
@@ -136,10 +154,9 @@ class Loops:
                     lines.append(f"{indent}skipped = (first - {row} * size{d}) % every")
                     over = f"skipped, size{d}, every"
             lines.append(f"{indent}for {i} in range({over}):")
-        lines += ["    " * (len(loops) + 1) + line for line in body]
-        lines += ["    " * len(loops) + line for line in after]
-        lines += ["    " + line for line in end]
-        return "\n".join(lines)
+        lines += ["    " * len(loops) + line for line in body]
+        lines += ["    " * (len(loops) - 1) + line for line in after]
+        return lines
 
     def step(self) -> str:
         code, rates = self.expressions.code(
@@ -152,10 +169,11 @@ class Loops:
         ]
         kept = [f"o{c}[{here}] = x{c}" for c in self.species]
         squares = [f"a += x{c} * x{c}" for c in self.species]
-        given = ["p", "o", *self.numbered("k")]
+        given = ["p", "o", "first", "count", *self.numbered("k")]
+        rest = ["dts", "s", *self.spread.values, *fused_runs.CHECKED, "found"]
         return self.function(
             "step",
-            [*given, "dt", "s", *self.spread.values, "found"],
+            [*given, *rest],
             [
                 *self.loaded("v", "p"),
                 *self.parameters,
@@ -167,7 +185,7 @@ class Loops:
             start=[*self.spread.start(), "total = 0.0"],
             before=["a = 0.0"],
             after=["total += a"],
-            end=["found[0] = total"],
+            run=fused_runs.forth(self.cells),
         )
 
     def push(self) -> str:
@@ -201,12 +219,12 @@ class Loops:
             gathered += self.spread.gathered(c, pairs, "P")
         cotangents = [self.reacted(p) for p in parts[len(self.species) :]]
         loaded = [*self.loaded("v", "u"), *self.loaded("m", "p")]
-        given = ["u", "p", "o", *self.numbered("k")]
-        rest = [*self.spread.sums, "sums", "dt", "s", *self.spread.values]
+        given = ["u", "p", "o", "first", "count", *self.numbered("k")]
+        rest = [*self.spread.sums, "sums", "dts", "s", *self.spread.values]
         added = self._added(cotangents)
         return self.function(
             "back",
-            [*given, *(f"g{i}" for i in self.own), *rest],
+            [*given, *(f"g{i}" for i in self.own), *rest, "edges", "halves"],
             [
                 *loaded,
                 *self.parameters,
@@ -220,6 +238,7 @@ class Loops:
             before=self._before(),
             after=self._after(),
             end=self.spread.ends(pairs, "P"),
+            run=fused_runs.back(self.cells),
         )
 
     def twice(self) -> str:
@@ -361,9 +380,9 @@ class Loops:
 class Kernels:
     """The compiled loops."""
 
-    step: Callable[..., None]
+    step: Callable[..., int]
     push: Callable[..., None]
-    back: Callable[..., None]
+    back: Callable[..., int]
     twice: Callable[..., None]
     rates: Callable[..., None]
     sampled: Callable[..., None]

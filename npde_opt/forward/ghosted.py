@@ -1,6 +1,6 @@
 """States with one ghost cell all round in memory, so that explicit steps need no copy of them: a
 state is the inside of an array of a store, whose ghosts are filled in place, and which is used
-again when nobody looks at the state any more.
+again when nobody looks at the state any more. States of a trajectory may be rows of one array.
 
 Arrays are [c, k, j, i], or [c, k, j, i, s] of columns; states are their transposes [c, (s,) i, j,
 k].
@@ -26,8 +26,10 @@ class Store:
 
     def __init__(self, grid: Grid):
         self.grid, self._edges = grid, edges(grid)
+        self.copies = copies(grid)
         self._inner = (slice(None), *(slice(1, -1),) * grid.dim)
         self._states: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
+        self._rows: dict[int, tuple[np.ndarray, int]] = {}
         self._ghosted = tuple(n + 2 for n in grid.local_shape[::-1])
         self._free: dict[tuple[tuple[int, ...], str], deque[np.ndarray]] = {}
 
@@ -50,6 +52,36 @@ class Store:
         self._states[place] = weakref.ref(state, forget), whole
         return state
 
+    def rows(self, like: np.ndarray, count: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """(An array [n, c, k, j, i] with anything in it, its `count` rows as states): they lie one
+        after the other in memory, and are free together."""
+        block = self._whole((count, *self._shape(like)), like.dtype)
+        # Free when the last of its states is gone: until then it has more references.
+        self._give_back(block)
+        return block, [self._row(block, n) for n in range(count)]
+
+    def _row(self, block: np.ndarray, n: int) -> np.ndarray:
+        whole = block[n]
+        state = self._inside(whole)
+        place = id(state)
+
+        def forget(dead: weakref.ref[np.ndarray]) -> None:
+            del self._states[place], self._rows[place]
+
+        self._states[place] = weakref.ref(state, forget), whole
+        self._rows[place] = block, n
+        return state
+
+    def row(self, u: np.ndarray) -> tuple[np.ndarray, int] | None:
+        """The array of `rows` and the number of a state in it, or None."""
+        return self._rows.get(id(u))
+
+    def fill_constants(self, rows: np.ndarray) -> None:
+        """Puts 0 into the ghosts of an array of `rows` that are no copies."""
+        for to, source in self._edges:
+            if source is None:
+                rows[(slice(None), *to)] = 0.0
+
     def _inside(self, whole: np.ndarray) -> np.ndarray:
         """The state that an array is around."""
         return whole[self._inner].transpose(0, *range(whole.ndim - 1, 0, -1))
@@ -61,10 +93,11 @@ class Store:
     def _whole(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         free = self._free.setdefault((shape, dtype.char), deque())
         for _ in range(len(free)):
-            found = free.popleft()
+            # The last one that was given back is still in the cache.
+            found = free.pop()
             if sys.getrefcount(found) == UNSEEN:
                 return found
-            free.append(found)
+            free.appendleft(found)
         return np.zeros(shape, dtype)
 
     def _give_back(self, whole: np.ndarray) -> None:
@@ -120,6 +153,19 @@ def edges(grid: Grid) -> list[tuple[Place, Place | None]]:
             elif end:
                 same = grid.boundaries[AXES[d] + side].kind == "neumann"
                 found.append((layer(ghost), layer(own) if same else None))
+    return found
+
+
+def copies(grid: Grid) -> np.ndarray:
+    """[axis, end] of `edges` on one rank: the layer a ghost is a copy of; 0: of none."""
+    found = np.zeros((grid.dim, 2), np.int64)
+    for to, source in edges(grid):
+        if source is None:
+            continue
+        axis = next(a for a in range(grid.dim) if isinstance(to[a + 1], int))
+        layers, size = (to[axis + 1], source[axis + 1]), grid.local_shape[::-1][axis]
+        ghost, layer = (int(i) % (size + 2) for i in layers)  # type: ignore[arg-type]
+        found[axis, int(ghost > 0)] = layer
     return found
 
 

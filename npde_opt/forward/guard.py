@@ -8,14 +8,14 @@ checks are collective: they raise on all ranks of the grid.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward.experiment import looked_at
-from npde_opt.forward.layer import Stages
+from npde_opt.forward.layer import Free, Stages
 from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.positivity import check_diffusivities, not_finite, wrong_cells
 from npde_opt.forward.schemes import Scheme
@@ -212,6 +212,18 @@ class Lookout:
         last = len(stepper)
         if n >= self._due or n == last:
             self._due = guard.look(stepper, min(n, last - 1), u)
+
+    def free(self, n: int) -> Free:
+        """How far steps may go from u_n, once that was looked at, until a look is due or one of
+        the checks may find something."""
+        guard, stepper = self.guard, self.stepper
+        until = max(min(self._due, len(stepper)), n + 1)
+        if not guard.watches():
+            return replace(Free.everywhere(until, np.empty(0)), norm=self._bound)
+        watch = guard.watch
+        longer = (m for m in range(n + 1, until) if watch.longer(stepper.dt(m)))
+        until = next(longer, until)
+        return Free(until, self._bound, watch.start, watch.kept, watch.room())
 
     def whole(
         self, norms: np.ndarray, states: Iterable[np.ndarray], all_states: State

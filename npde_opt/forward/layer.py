@@ -8,6 +8,7 @@ behind a layer than before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -96,6 +97,60 @@ def tangents(
         return layer.tangents(stages, dus, dks, previous)
     each = zip(dus, dks, previous, strict=True)
     return [layer.tangent(stages, *one) for one in each]
+
+
+@dataclass(frozen=True)
+class Free:
+    """How far steps may go before a state has to be looked at.
+
+    Args:
+        until: the number of that state.
+        norm: what the 2-norm of one before it may not exceed, or that one is looked at.
+        start, kept, room: nor may a species c move by more than room[c] from `kept` [c, cell] in
+            the sample from `start` on (see terms.state.samples).
+    """
+
+    until: int
+    norm: float
+    start: int
+    kept: np.ndarray
+    room: np.ndarray
+
+    @classmethod
+    def everywhere(cls, stop: int, u: np.ndarray) -> Free:
+        """As far as a state, whatever they are; u: one of them."""
+        none = np.empty((len(u), 0), u.dtype)
+        return cls(stop, np.inf, 0, none, np.empty(len(u)))
+
+    def up_to(self, stop: int) -> Free:
+        """No further than a state."""
+        return self if self.until <= stop else replace(self, until=stop)
+
+
+@runtime_checkable
+class Runs(Protocol):
+    """Layers of which many may go by in one call, one state after the other."""
+
+    @property
+    def together(self) -> bool:
+        """Whether these do."""
+
+    def forth(
+        self, n: int, u: np.ndarray, free: Free, keep: bool
+    ) -> tuple[int, list[Stages]] | None:
+        """Steps from u_n on: how many, at least one, and the stages of each where they are kept,
+        else of the last one; None where steps have to go one by one. States that are not kept are
+        written over by the next steps."""
+
+    def back(
+        self, n: int, kept: Sequence[Sequence[np.ndarray]], adjoint: np.ndarray
+    ) -> np.ndarray | None:
+        """lambda_n from lambda_{n + len(kept)}, the contractions being added up in the layers;
+        None where steps have to go one by one.
+
+        Args:
+            kept: the stages of each step but for the last.
+        """
 
 
 class Layers(Protocol[Out]):

@@ -35,6 +35,11 @@ Advance = Callable[[int, Arrays], tuple[Arrays, Arrays]]
 """(n, restart data of step n) -> (restart data of step n + 1, what the reverse of step n needs
 beside them)."""
 
+Several = Callable[[int, int, Arrays, bool], tuple[int, Arrays, list[Arrays]] | None]
+"""(n, stop, restart data of step n, keep) -> (a number of steps from n on, not beyond `stop`, the
+restart data behind them, what the reverse of each needs, or that of the last one where nothing is
+to be kept); None where a single step has to be done by `Advance`."""
+
 Stored = Arrays | Path
 """Arrays in memory, or the file that has them."""
 
@@ -207,13 +212,22 @@ class Sweep:
         plan: how it is stored.
         advance: does a step.
         start: restart data of step 0.
+        several: does some steps in one call where that goes; where nothing is kept, it may write
+            over the restart data that it gave before, but over no others.
 
     `last` has the restart data after the last step; `exhausted` says that a reverse needs another
     forward sweep.
     """
 
-    def __init__(self, plan: Plan, advance: Advance, start: Arrays):
+    def __init__(
+        self,
+        plan: Plan,
+        advance: Advance,
+        start: Arrays,
+        several: Several | None = None,
+    ):
         self.plan, self._advance, self._restart = plan, advance, start
+        self._several = several
         self.steps_done = 0
         self._kept: list[Arrays] = []
         self._actions: Iterator[CheckpointAction] | None = None
@@ -226,12 +240,9 @@ class Sweep:
     def forward(self) -> None:
         """The first sweep, up to the last step."""
         if self.plan.keeps_all:
-            for n in range(self.plan.steps):
-                self._restart, needed = self._step(n, self._restart)
-                self._kept.append(needed)
+            self._go(0, self.plan.steps, self._kept)
         elif self.plan.forward_only:
-            for n in range(self.plan.steps):
-                self._restart, _ = self._step(n, self._restart)
+            self._go(0, self.plan.steps)
         else:
             self._actions = iter(self.plan.actions())
             self._run(lambda n, needed: None, schedules.EndForward)
@@ -262,9 +273,26 @@ class Sweep:
         """What the reverse of step n needs, where all is kept."""
         return self._kept[n]
 
-    def _step(self, n: int, restart: Arrays) -> tuple[Arrays, Arrays]:
-        self.steps_done += 1
-        return self._advance(n, restart)
+    def _go(self, n: int, stop: int, kept: list[Arrays] | None = None) -> Arrays:
+        """Does the steps n ... stop - 1. What the reverse of the last one needs; that of all goes
+        to `kept`."""
+        needed: Arrays = ()
+        while n < stop:
+            done, self._restart, found = self._steps(n, stop, kept is not None)
+            n, needed = n + done, found[-1]
+            self.steps_done += done
+            if kept is not None:
+                kept += found
+        return needed
+
+    def _steps(self, n: int, stop: int, keep: bool) -> tuple[int, Arrays, list[Arrays]]:
+        """Of `Several`, or a single step."""
+        if self._several is not None:
+            found = self._several(n, stop, self._restart, keep)
+            if found is not None:
+                return found
+        restart, needed = self._advance(n, self._restart)
+        return 1, restart, [needed]
 
     def _run(self, visit: Visit, until: type) -> None:
         assert self._actions is not None
@@ -284,14 +312,24 @@ class Sweep:
         """Restart data are stored as those of the first step, needed data as those of the last."""
         if action.write_ics:
             self._put(action.storage, action.n0, {"restart": self._restart})
-        needed: Arrays = ()
-        for n in range(action.n0, min(action.n1, self.plan.steps)):
-            self._restart, needed = self._step(n, self._restart)
+        needed = self._forth(action)
         if action.write_adj_deps:
             if action.storage == schedules.StorageType.WORK:
                 self._work = needed
             else:
                 self._put(action.storage, action.n0, {"needed": needed})
+
+    def _forth(self, action: Forward) -> Arrays:
+        """Does an action's steps; what the reverse of the last one needs. The last two are done one
+        by one: what may be stored is of them, and where nothing is kept, several steps write over
+        what they begin with."""
+        stop = min(action.n1, self.plan.steps)
+        apart = max(action.n0, stop - 2)
+        needed = self._go(action.n0, apart)
+        for n in range(apart, stop):
+            self._restart, needed = self._advance(n, self._restart)
+            self.steps_done += 1
+        return needed
 
     def _put(self, storage: StorageType, n: int, data: Mapping[str, Arrays]) -> None:
         if storage == schedules.StorageType.DISK:
@@ -343,6 +381,7 @@ class Sweep:
     def destroy(self) -> None:
         """Frees what is stored, on disk too."""
         self._kept, self._stored, self._work = [], {}, None
+        self._restart = self.last = ()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -30,7 +30,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.looks = 0
-        self._kept = np.zeros((0, 0))
+        self.kept = np.zeros((0, 0))
         self._sizes = np.zeros(0)
         self.start, self._allowed, self._dt = 0, 0.0, 0.0
 
@@ -44,7 +44,7 @@ class Watch:
             sizes: the largest |u| by species in the samples of all ranks.
             dt: the step that was looked at. share: of the rates in the limit.
         """
-        self._kept = values
+        self.kept = values
         self.start, self._sizes = self.looks, sizes
         self._allowed, self._dt = allowed(share), dt
         self.looks += 1
@@ -53,13 +53,17 @@ class Watch:
         """How far this rank's sample from `start` on has moved since the last look, in units of
         what is allowed; NaN is far."""
         most = 0.0
-        changes = np.abs(values - self._kept).max(axis=1, initial=0.0)
+        changes = np.abs(values - self.kept).max(axis=1, initial=0.0)
         for change, size in zip(changes.tolist(), self._sizes.tolist(), strict=True):
             if change > 0 or change != change:
                 most = max(
                     most, change / size if size > 0 and change == change else np.inf
                 )
         return most / self._allowed
+
+    def room(self) -> np.ndarray:
+        """By species, how far a value of the sample may move: a little less than `moved` lets."""
+        return (1 - 1e-6) * self._allowed * self._sizes.astype(float)
 
     def longer(self, dt: float) -> bool:
         """Whether a step is longer than the one that was looked at."""

@@ -131,6 +131,11 @@ class Observations:
                 (c, s), n = part[0], len(part)
                 yield Run(b, slice(c, c + n), slice(s, s + n))
 
+    def instants(self, members: Sequence[int]) -> list[int]:
+        """The n at which something is seen of these experiments, in order."""
+        seen = (self.observers[run.block].instants for run in self.runs(members))
+        return sorted(set[int]().union(*seen))
+
     def observe(
         self, members: Sequence[int], n: When, u: np.ndarray, data: Sequence[DataBlock]
     ) -> None:

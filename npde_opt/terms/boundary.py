@@ -287,7 +287,7 @@ class BoundaryValuesAt:
 
     def __init__(self, boundary: BoundaryValues, k: Coefficients):
         self.boundary, self.k = boundary, k
-        self.any = bool(boundary.parts)
+        self.any, self.constant = bool(boundary.parts), boundary.constant
         self._always: Outside | None = None
 
     def outside(self, t: float, middle: float) -> Outside | None:

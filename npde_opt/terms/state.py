@@ -51,6 +51,8 @@ class Boundary(Protocol):
 
     any: bool
     """Whether something stands in the ghosts."""
+    constant: bool
+    """Whether it is the same at all times."""
 
     def outside(self, t: float, middle: float) -> Ghosts | None:
         """At a time in the step around `middle`; None where nothing stands there."""

@@ -58,6 +58,8 @@ def objective(
     sides=None,
     active=None,
     shape=SHAPE,
+    power=1.1,
+    evolution=None,
     **cells,
 ):
     """An objective and a point m and direction dm, the same on any number of ranks; `terms`,
@@ -66,7 +68,7 @@ def objective(
         shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD, **cells
     )
     space = ParameterSpace(grid, unknowns)
-    times = np.linspace(0, end, steps + 1) ** 1.1
+    times = np.linspace(0, end, steps + 1) ** power
     runs = trials(grid) if trials else [Experiment({species[0]: START})]
     seen = (
         samplings(grid, times)
@@ -86,7 +88,8 @@ def objective(
         seen,
         SCHEMES[scheme],
         times,
-        Storage(storage),
+        storage if isinstance(storage, Storage) else Storage(storage),
+        **(evolution or {}),
     )
     misfits = []
     for layout in forward.layouts:

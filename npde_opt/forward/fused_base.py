@@ -1,0 +1,204 @@
+"""What fused steps share at one point of the parameters: compiled loops and their arguments, states
+with ghosts, and what stability and size checks ask of a state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from npde_opt.aliases import Coefficients
+from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
+from npde_opt.forward.fused_loops import Kernels, kernels
+from npde_opt.forward.fused_spread import Cells
+from npde_opt.forward.ghosted import Store
+from npde_opt.forward.stepper import Stepper
+from npde_opt.terms.kinetics import KineticsAt
+from npde_opt.terms.state import Gradients, distance, sampled
+
+
+class Checks(NamedTuple):
+    """What a state is looked at for within many steps, by the names of fused_runs.py."""
+
+    most: float
+    places: np.ndarray
+    kept: np.ndarray
+    room: np.ndarray
+
+    @classmethod
+    def none(cls, p: np.ndarray) -> Checks:
+        """p: an array of a state's shape and precision."""
+        nothing = np.empty((0, 0), p.dtype)
+        return cls(math.inf, np.empty(0, np.int64), nothing, np.empty(0))
+
+
+class FusedBase(Stepper):
+    """The stepper, with loops in place of its terms."""
+
+    def __init__(self, stepper: Stepper, coefficients: Coefficients):
+        super().__init__(
+            stepper.grid,
+            stepper.scheme,
+            stepper.groups,
+            stepper.times,
+            stepper.boundary,
+            stepper.solvers,
+        )
+        assert self.linear is not None
+        self.kinetics: KineticsAt = self.groups[1].others[0]  # type: ignore[assignment]
+        constant = ConstantValues.apply(self.linear, coefficients)
+        values = ConstantValues if constant else FaceValues
+        self.diffusion: ConstantValues | FaceValues = values(self.linear, coefficients)
+        self.rate = self._rate()
+        self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
+        self.parameters = [
+            np.ascontiguousarray(np.transpose(p)) if field else float(p)
+            for p, field in zip(self.kinetics.parameters, self.fields, strict=True)
+        ]
+        self.store = Store.of(self.grid)
+        self._last: tuple[Callable[[], np.ndarray | None], float] = (lambda: None, 0.0)
+        self._squares = np.zeros(1)
+        # Of all Euler's steps.
+        self._dts = np.repeat(np.diff(self.times), self.scheme.stages)
+        self._places: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
+        self._compiled: dict[int, Kernels] = {}
+        self._sums: list[np.ndarray] = []
+        self._clear()
+
+    def _rate(self) -> float | np.ndarray:
+        """s: 1/gamma, 0 in inactive cells."""
+        assert self.linear is not None
+        s = 1 / self.linear.part.equation.inertia
+        if self.grid.mask is None:
+            return s
+        return np.ascontiguousarray(np.where(self.grid.active, s, 0.0).T)
+
+    def _clear(self) -> None:
+        """dJ/dtheta of the scalars and of the fields so far, and what the diffusion adds up."""
+        self._scalars = np.zeros(len(self.fields))
+        self._sums = [
+            np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field
+        ]
+        self.diffusion.clear()
+
+    def _kernels(self, u: np.ndarray) -> Kernels:
+        """Of a state, which may have an axis of samples (see columns.py)."""
+        if u.ndim not in self._compiled:
+            cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
+            masked = self.grid.mask is not None
+            written = self.diffusion.spread(cells), cells, masked
+            self._compiled[u.ndim] = kernels(
+                self.kinetics.expressions, self.fields, *written
+            )
+        return self._compiled[u.ndim]
+
+    def _sizes(self, dt: float | np.ndarray) -> tuple[float | np.ndarray, ...]:
+        return dt, self.rate, *self.diffusion.values
+
+    def _forth(
+        self,
+        p: np.ndarray,
+        rows: np.ndarray,
+        dts: np.ndarray,
+        first: int = 0,
+        halves: bool = False,
+        checks: Checks | None = None,
+    ) -> int:
+        """Euler's steps of the lengths `dts`, or Heun's of two each, from a state with its ghosts
+        into `rows`, up to one that the checks stop at (see fused_runs.py): their number."""
+        looks = Checks.none(p) if checks is None else checks
+        given = p, rows, first, dts.size, *self.parameters
+        last = self.store.copies, halves, *looks, self._squares
+        return self._kernels(p).step(*given, *self._sizes(dts), *last)
+
+    def _back(
+        self,
+        states: np.ndarray,
+        p: np.ndarray,
+        rows: np.ndarray,
+        dts: np.ndarray,
+        first: int = 0,
+        halves: bool = False,
+        adds: bool = True,
+    ) -> None:
+        """The adjoints of steps from `states`, the last one first, from an adjoint with its ghosts
+        into `rows`; they add up what `flush` gives."""
+        scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
+        if not adds:
+            scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
+        given = states, p, rows, first, dts.size, *self.parameters
+        last = self.store.copies, halves
+        self._kernels(p).back(*given, *sums, scalars, *self._sizes(dts), *last)
+
+    def _dt(self, n: int) -> np.ndarray:
+        """[dt] of a step."""
+        at = n * self.scheme.stages
+        return self._dts[at : at + 1]
+
+    def _whole(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
+        """The array around a state U_j with its ghosts, boundary values too."""
+        whole = self.store.filled(u)
+        outside = self.state(n, j, u).outside if self.boundary.any else None
+        if outside is not None:
+            for c, species in enumerate(whole):
+                outside.put(c, species.T)
+        return whole
+
+    def samples(self, u: np.ndarray, start: int) -> np.ndarray:
+        whole = self.store.around(u)
+        return whole.reshape(len(u), -1).take(self._sampled(u, start), axis=1)
+
+    def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
+        """Places of the cells of a sample in the array around a state."""
+        key = u.shape, start
+        if key not in self._places:
+            shape, dim = u.shape[1:], self.grid.dim
+            samples, cells = shape[: len(shape) - dim], shape[len(shape) - dim :]
+            indices = sampled(shape, start)
+            ghosted = [i + 1 for i in indices[len(samples) :]]
+            whole = (*samples, *(n + 2 for n in cells))
+            given = (*indices[: len(samples)], *ghosted)
+            self._places = {key: np.ravel_multi_index(given, whole, order="F")}
+        return self._places[key]
+
+    def fastest(
+        self,
+        u: np.ndarray,
+        start: int | None,
+        stiffness: np.ndarray,
+        resolved: float,
+        share: float,
+    ) -> float | None:
+        loops, size = self._kernels(u), u[0].size
+        # One number a place of a row: a maximum over a row would run one by one.
+        whole, most = self.store.around(u), np.zeros(u.T.shape[-2])
+        given = whole, *self.parameters, self.rate, stiffness, 2 / resolved
+        if start is None:
+            loops.rates(*given, most)
+        else:
+            every = distance(size)
+            loops.sampled(*given, start % every, every, most)
+        found = float(most.max(initial=0.0))
+        # Of more species it is a bound only.
+        return found if len(u) <= 2 or found <= share else None
+
+    def norm(self, u: np.ndarray) -> float:
+        """Known of the state that the last step led to."""
+        state, size = self._last
+        return size if state() is u else super().norm(u)
+
+    def discard(self) -> None:
+        super().discard()
+        self._clear()
+
+    def flush(self, out: Gradients) -> None:
+        super().flush(out)
+        sums = iter(self._sums)
+        for i, (name, field) in enumerate(
+            zip(self.kinetics.names, self.fields, strict=True)
+        ):
+            out.add(name, next(sums).T if field else float(self._scalars[i]))
+        self.diffusion.flush(out)
+        self._clear()

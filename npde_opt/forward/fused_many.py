@@ -1,0 +1,150 @@
+"""Many fused steps in one call of a compiled loop, on one rank and with boundary values that do not
+change in time.
+
+A trajectory that is kept lies in one array [n, c, k, j, i], stage by stage; of one that goes
+forward only, and of adjoints, two states alternate (three of Heun's steps).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from npde_opt.forward.fused_base import Checks, FusedBase
+from npde_opt.forward.layer import Free, Stages
+
+Rows = tuple[np.ndarray, list[np.ndarray]]
+"""An array and its rows as states (see ghosted.Store.rows)."""
+
+
+class ManySteps(FusedBase):
+    """The stepper, with many steps in one call: layers that are `Runs` (see layer.py)."""
+
+    _trajectory: Rows | None = None
+    """Of the trajectory that is under way."""
+    _turns: Rows | None = None
+    """States that alternate."""
+    _turns_back: Rows | None = None
+    """Adjoints that do."""
+
+    @property
+    def together(self) -> bool:
+        return self.grid.comm.size == 1 and self.boundary.constant
+
+    def forth(
+        self, n: int, u: np.ndarray, free: Free, keep: bool
+    ) -> tuple[int, list[Stages]] | None:
+        return self._kept(n, u, free) if keep else self._passing(n, u, free)
+
+    def _run(
+        self, n: int, u: np.ndarray, rows: np.ndarray, first: int, free: Free
+    ) -> int:
+        """Steps from u_n into rows: their number."""
+        stages = self.scheme.stages
+        dts = self._dts[n * stages : free.until * stages]
+        whole = self._whole(n, 0, u)
+        # A little less: what is near to it is looked at as well.
+        most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
+        checks = Checks.none(whole)._replace(most=most)
+        if free.kept.size:
+            places = self._sampled(u, free.start)
+            checks = Checks(most, places, free.kept, free.room)
+        done = self._forth(whole, rows, dts, first, stages > 1, checks)
+        return done // stages
+
+    def _kept(
+        self, n: int, u: np.ndarray, free: Free
+    ) -> tuple[int, list[Stages]] | None:
+        """Into the array of the trajectory, in which u_n is."""
+        stages = self.scheme.stages
+        if n == 0:
+            rows, states = self._rows(u, len(self) * stages + 1)
+            states[0][...] = u
+            self._trajectory, u = (rows, states), states[0]
+        if self._trajectory is None:
+            return None
+        rows, states = self._trajectory
+        at = n * stages
+        if states[at] is not u:
+            return None
+        done = self._run(n, u, rows, at + 1, free)
+        if n + done == len(self):
+            self._trajectory = None
+        ends = range(at, at + done * stages, stages)
+        self._know(states[at + done * stages])
+        return done, [states[i : i + stages + 1] for i in ends]
+
+    def _passing(self, n: int, u: np.ndarray, free: Free) -> tuple[int, list[Stages]]:
+        """Into states that alternate."""
+        stages = self.scheme.stages
+        at = place(u, self._turns)
+        if at is None or self._turns is None:
+            at, self._turns = -1, self._rows(u, stages + 1)
+        rows, states = self._turns
+        done = self._run(n, u, rows, at + 1, free)
+        last = at + done * stages
+        found = [states[i % len(states)] for i in range(last - stages, last + 1)]
+        if done == 1:
+            found[0] = u
+        self._know(found[-1])
+        return done, [found]
+
+    def _rows(self, u: np.ndarray, count: int) -> Rows:
+        """States like u, of which the ghosts that do not change are filled."""
+        rows, states = self.store.rows(u, count)
+        self.store.fill_constants(rows)
+        outside = self.state(0, 0, u).outside if self.boundary.any else None
+        if outside is not None:
+            for c in range(len(u)):
+                of_species = rows[:, c]
+                order = 0, *range(of_species.ndim - 1, 0, -1)
+                outside.put(c, of_species.transpose(order))
+        return rows, states
+
+    def _know(self, u: np.ndarray) -> None:
+        """Keeps the norm of the state that the last step led to."""
+        self._last = weakref.ref(u), math.sqrt(self._squares[0])
+
+    def back(
+        self, n: int, kept: Sequence[Sequence[np.ndarray]], adjoint: np.ndarray
+    ) -> np.ndarray | None:
+        states = self._one_after_the_other([u for stages in kept for u in stages])
+        if states is None:
+            return None
+        stages = self.scheme.stages
+        at = place(adjoint, self._turns_back)
+        if at is None or self._turns_back is None:
+            at, self._turns_back = -1, self.store.rows(adjoint, stages + 1)
+            self.store.fill_constants(self._turns_back[0])
+        rows, adjoints = self._turns_back
+        # Of Heun's, the last array has halves, and the first one the results.
+        first = at + 1 if stages == 1 else 1
+        dts = self._dts[n * stages : n * stages + len(states)]
+        self._back(states, self.store.filled(adjoint), rows, dts, first, stages > 1)
+        return adjoints[(first + len(states) - 1) % 2]
+
+    def _one_after_the_other(self, states: Sequence[np.ndarray]) -> np.ndarray | None:
+        """The array of states that lie one after the other in memory, else None. Their ghosts are
+        those that the steps from them have seen."""
+        known = [self.store.row(u) for u in states]
+        if known[0] is None:
+            return None
+        rows, at = known[0]
+        for i, own in enumerate(known):
+            if own is None or own[0] is not rows or own[1] != at + i:
+                return None
+        return rows[at : at + len(states)]
+
+    def forget(self) -> None:
+        super().forget()
+        self._trajectory = self._turns = self._turns_back = None
+
+
+def place(u: np.ndarray, turns: Rows | None) -> int | None:
+    """Of a state among those that alternate, or None."""
+    states = turns[1] if turns is not None else []
+    return next((i for i, state in enumerate(states) if state is u), None)

@@ -1,0 +1,225 @@
+"""Many fused steps in one call are the same steps, to the last bit."""
+
+import gc
+
+import numpy as np
+import pytest
+from forward.test_columns import results
+from forward.test_evolution_derivatives import objective
+from forward.test_fused import HOLES, PERIODIC, SIDES, STRETCHED, UNKNOWNS, several
+from forward.test_fused import VALUES as IN_TIME
+
+from npde_opt.errors import InputError, SolverError
+from npde_opt.forward import Experiment, Storage
+from npde_opt.forward.fused_many import ManySteps
+from npde_opt.forward.ghosted import Store
+from npde_opt.forward.stability import Limits
+from npde_opt.observations import snapshots
+from npde_opt.parameters import Shared, Unknown
+from npde_opt.terms import Diffusion, Kinetics
+
+STEPS = 48
+GIVEN = [{"u": {"x-": "1 + y"}, "v": {"y+": "0.3 + x"}}, {"u": {"x-": 0.5}}]
+"""Boundary values of each run."""
+
+
+def problem(runs=1, numbers=False, values=None, end=0.04, storage=None, **given):
+    """Of two species that react: diffusivities are numbers, or those of test_fused."""
+    starts = [{"u": "1 - 0.5*x", "v": "0.3 + 0.1*x"}, {"u": "0.4 + 0.3*x", "v": "0.2"}]
+    rates = {"u": "F*(1 - u) - u*v**2", "v": "u*v**2 - k*v"}
+    shared = [Unknown(n, block=Shared()) for n in ("Du", "Dv", "k")]
+
+    def terms(grid):
+        two = Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v")
+        return [*two, Kinetics(grid, ("u", "v"), rates)]
+
+    return objective(
+        terms if numbers else several,
+        [*shared, Unknown("F")] if numbers else [*UNKNOWNS[:-1]],
+        given.pop("scheme", "explicit-euler"),
+        ("u", "v"),
+        end=end,
+        steps=STEPS,
+        trials=lambda grid: [
+            Experiment(start, boundary=values[e] if values else {})
+            for e, start in enumerate(starts[:runs])
+        ],
+        samplings=lambda grid, times: [snapshots(grid, times[[2, 23, 24, -1]], "u*v")],
+        storage=storage,
+        **{"power": 1.0, **given},
+    )
+
+
+def one_by_one(monkeypatch):
+    monkeypatch.setattr(ManySteps, "together", property(lambda self: False))
+
+
+class Calls:
+    """Counts calls of many steps, and the looks at rates."""
+
+    def __init__(self, monkeypatch):
+        self.forth, self.back, self.looks = list[int](), list[int](), 0
+        forth, back, at = ManySteps.forth, ManySteps.back, Limits.at
+
+        def counted_forth(stepper, *given):
+            found = forth(stepper, *given)
+            self.forth.append(found[0])
+            return found
+
+        def counted_back(stepper, n, kept, adjoint):
+            found = back(stepper, n, kept, adjoint)
+            self.back += [len(kept)] if found is not None else []
+            return found
+
+        def counted_at(limits, *given):
+            self.looks += 1
+            return at(limits, *given)
+
+        monkeypatch.setattr(ManySteps, "forth", counted_forth)
+        monkeypatch.setattr(ManySteps, "back", counted_back)
+        monkeypatch.setattr(Limits, "at", counted_at)
+
+
+KINDS = {
+    "numbers": {"numbers": True},
+    "numbers-periodic": {
+        "numbers": True,
+        "sides": {f"{a}{s}": "periodic" for a in "xy" for s in "-+"},
+    },
+    "numbers-columns": {"numbers": True, "runs": 2},
+    "faces": {"sides": SIDES},
+    "periodic": {"sides": PERIODIC, "runs": 2},
+    "values": {"sides": SIDES, "values": GIVEN},
+    "values-columns": {"sides": SIDES, "values": GIVEN, "runs": 2},
+    "mask": {"sides": SIDES, "edges": STRETCHED, "active": HOLES, "end": 0.01},
+    "heun": {"numbers": True, "scheme": "heun"},
+    "heun-columns": {
+        "scheme": "heun",
+        "sides": SIDES,
+        "values": GIVEN,
+        "runs": 2,
+        "edges": STRETCHED,
+        "active": HOLES,
+        "end": 0.01,
+    },
+    "single": {"numbers": True, "evolution": {"precision": "single"}},
+    "single-heun": {
+        "sides": SIDES,
+        "scheme": "heun",
+        "evolution": {"precision": "single"},
+    },
+    "line": {"numbers": True, "shape": (11,)},
+    "box": {"numbers": True, "shape": (5, 6, 4), "sides": {"z-": "dirichlet"}},
+    "longer": {"numbers": True, "power": 1.02},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
+    with monkeypatch.context() as patched:
+        calls = Calls(patched)
+        found = results(*problem(**KINDS[kind]))
+        # Two sweeps back: the adjoint's, and the gradient's of the products.
+        assert sum(calls.forth) == STEPS and sum(calls.back) % STEPS == 0
+        assert len(calls.back) == 4 * sum(calls.back) // STEPS > 0
+        assert max(calls.forth) > 1 or kind == "longer"
+    with monkeypatch.context() as patched:
+        alone = Calls(patched)
+        one_by_one(patched)
+        expected = results(*problem(**KINDS[kind]))
+        assert not alone.forth and not alone.back
+    assert calls.looks == alone.looks
+    assert all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize("scheme", ["explicit-euler", "heun"])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_what_goes_forward_only_is_the_same(scheme, runs, monkeypatch):
+    def run(storage):
+        J, m, _ = problem(runs=runs, scheme=scheme, sides=SIDES, storage=storage)
+        at = J.linearize(m).linearization
+        return [*(d.values for d in at.data), *at.final]
+
+    calls = Calls(monkeypatch)
+    forward = run(Storage(forward_only=True))
+    assert sum(calls.forth) == STEPS
+    kept = run(None)
+    one_by_one(monkeypatch)
+    alone = run(Storage(forward_only=True))
+    assert all(map(np.array_equal, forward, kept))
+    assert all(map(np.array_equal, forward, alone))
+
+
+@pytest.mark.parametrize("units", [3, 9])
+def test_steps_between_checkpoints_go_together(units, monkeypatch):
+    size = 2 * 9 * 8 * 8
+    given = {"sides": SIDES, "storage": units * size}
+    calls = Calls(monkeypatch)
+    found = results(*problem(**given))
+    assert sum(calls.forth) > STEPS
+    one_by_one(monkeypatch)
+    expected = results(*problem(**given))
+    whole = results(*problem(sides=SIDES))
+    for x, y, z in zip(found, expected, whole, strict=True):
+        assert np.array_equal(x, y)
+        np.testing.assert_allclose(x, z, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("growth", "bound", "wanted"),
+    [(100.0, 5.0, "the state grew to"), (1e6, None, "exceeds the stability limit")],
+)
+@pytest.mark.parametrize("scheme", ["explicit-euler", "heun"])
+def test_what_ends_a_trajectory_is_told_of_its_step(
+    scheme, growth, bound, wanted, monkeypatch
+):
+    def said():
+        J, _, _ = problem(numbers=True, scheme=scheme, evolution={"bound": bound})
+        m = J.space.from_values({"Du": 0.1, "Dv": 0.1, "F": 0.1, "k": -growth})
+        with pytest.raises((SolverError, InputError)) as refused:
+            J.linearize(m).linearization  # noqa: B018
+        return str(refused.value)
+
+    together = said()
+    assert wanted in together and " in step " in together
+    one_by_one(monkeypatch)
+    assert together == said()
+
+
+def test_values_that_change_in_time_go_step_by_step(monkeypatch):
+    calls = Calls(monkeypatch)
+    J, m, _ = problem(sides=SIDES, values=IN_TIME)
+    J.linearize(m).gradient()
+    assert not calls.forth and not calls.back
+
+
+def test_memory_is_used_again_from_gradient_to_gradient():
+    J, m, _ = problem(numbers=True, runs=2)
+    free, sizes = Store.of(J.space.grid)._free, []
+    for _ in range(4):
+        at = J.linearize(m)
+        at.gradient()
+        at.destroy()
+        del at
+        gc.collect()
+        sizes.append(sum(a.nbytes for arrays in free.values() for a in arrays))
+    assert sizes[1] == sizes[-1]
+
+
+def test_memory_is_free_without_a_collection():
+    """The array of a trajectory: garbage in circles would keep it for long."""
+    J, m, _ = problem(numbers=True)
+    J.linearize(m).destroy()
+    gc.collect()
+    gc.disable()
+    try:
+        free, most = Store.of(J.space.grid)._free, 0
+        for _ in range(3):
+            at = J.linearize(m)
+            at.gradient()
+            at.destroy()
+            del at
+            most = max(len(arrays) for key, arrays in free.items() if len(key[0]) == 4)
+    finally:
+        gc.enable()
+    assert most <= 1
