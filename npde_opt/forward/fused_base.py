@@ -3,6 +3,7 @@ with ghosts, and what stability and size checks ask of a state."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -62,7 +63,6 @@ class FusedBase(Stepper):
         self._squares = np.zeros(1)
         # Of all Euler's steps.
         self._dts = np.repeat(np.diff(self.times), self.scheme.stages)
-        self._places: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
         self._compiled: dict[int, Kernels] = {}
         self._sums: list[np.ndarray] = []
         self._clear()
@@ -152,16 +152,7 @@ class FusedBase(Stepper):
 
     def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
         """Places of the cells of a sample in the array around a state."""
-        key = u.shape, start
-        if key not in self._places:
-            shape, dim = u.shape[1:], self.grid.dim
-            samples, cells = shape[: len(shape) - dim], shape[len(shape) - dim :]
-            indices = sampled(shape, start)
-            ghosted = [i + 1 for i in indices[len(samples) :]]
-            whole = (*samples, *(n + 2 for n in cells))
-            given = (*indices[: len(samples)], *ghosted)
-            self._places = {key: np.ravel_multi_index(given, whole, order="F")}
-        return self._places[key]
+        return places(u.shape[1:], self.grid.dim, start)
 
     def fastest(
         self,
@@ -202,3 +193,17 @@ class FusedBase(Stepper):
             out.add(name, next(sums).T if field else float(self._scalars[i]))
         self.diffusion.flush(out)
         self._clear()
+
+
+@functools.lru_cache(maxsize=64)
+def places(shape: tuple[int, ...], dim: int, start: int) -> np.ndarray:
+    """Of the sample from `start` on of a species' values, in the array around them.
+
+    Args:
+        shape: of these, the grid's axes the last ones.
+    """
+    lead = len(shape) - dim
+    indices = sampled(shape, start)
+    ghosted = [i + 1 for i in indices[lead:]]
+    whole = (*shape[:lead], *(n + 2 for n in shape[lead:]))
+    return np.ravel_multi_index((*indices[:lead], *ghosted), whole, order="F")

@@ -111,9 +111,9 @@ def central_limit(
 ) -> float:
     """The limit of an operator's central advection, over all ranks; infinite where it has none."""
     grid = part.grid
-    found = sum_of_rates(part, points)
-    if not found.central:
+    if not any(point.central for point in points):
         return np.inf
+    found = sum_of_rates(part, points)
     a, b, c = found.diffusive, found.velocity, found.decay
     on = grid.active
     table = np.array([np.broadcast_to(x, grid.local_shape)[on] for x in (*a, *b, c)])
@@ -372,14 +372,12 @@ class Limits:
             dt, 2 / rate if rate > 0 else np.inf, " and ".join(what)
         )
         most = 1 if self._timed else 8 if self.moving else LONGEST
-        longest = int(np.clip(steps // LOOKS, 1, most))
+        longest = max(min(steps // LOOKS, most), 1)
         moved = max(rate - self.stiffness, 0.0)
         share = moved / max(2 / dt - self.stiffness, moved) if moved > 0 else 0.0
-        return (
-            problem,
-            int(np.clip(share**-4, 1, longest)) if share > 0 else longest,
-            share,
-        )
+        near = longest * share**4 > 1
+        later = max(int(share**-4), 1) if near else longest
+        return problem, later, share
 
     def _rates(
         self, state: State, limit: float, start: int | None, known: Known | None
@@ -387,11 +385,13 @@ class Limits:
         """Those of diffusion, advection and linear reactions by species, and those of all with the
         kinetics, over all ranks."""
         comm, mass = self.grid.comm, self.part.mass
-        moving = np.zeros(len(state.u))
-        for p in self.moving:
-            moving += p.stiffness(state, mass)
-        moving = largest(comm, np.where(np.isfinite(moving), moving, np.inf))
-        rates = self.by_species + np.maximum(moving - self.relief, 0.0)
+        rates = self.by_species
+        if self.moving:
+            moving = np.zeros(len(state.u))
+            for p in self.moving:
+                moving += p.stiffness(state, mass)
+            moving = largest(comm, np.where(np.isfinite(moving), moving, np.inf))
+            rates = rates + np.maximum(moving - self.relief, 0.0)
         if not self.reacting:
             return rates, float(rates.max())
         share = (limit + float(rates.max())) / 2

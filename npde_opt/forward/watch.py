@@ -22,7 +22,7 @@ def allowed(share: float) -> float:
     """How far a state may move, in its size, whose rates are this share of the limit."""
     if not share > 0:
         return MOST
-    return float(np.clip(share**-0.25 - 1, LEAST, MOST))
+    return max(min(share**-0.25 - 1, MOST), LEAST)
 
 
 class Watch:

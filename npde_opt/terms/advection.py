@@ -211,9 +211,13 @@ class AdvectionAt(LinearAt):
             if self.term.conservative:
                 centre += self._own(d)
 
+    @property
+    def central(self) -> bool:
+        return self.term.scheme != "upwind" and any(v != 0 for v in self.term.velocity)
+
     def rates(self) -> Rates:
         found, upwind = Rates.none(self.grid.dim), self.term.scheme == "upwind"
-        found.central = not upwind and any(v != 0 for v in self.term.velocity)
+        found.central = self.central
         for d, F in enumerate(self.fluxes):
             area = self.term.areas[d]
             v = np.divide(F, area, out=np.zeros_like(F), where=area > 0)

@@ -227,6 +227,11 @@ class LinearAt:
         """sum over (lambda, u) of d2/dk2 [lambda^T r(u, k)] dk, one owned array a coefficient."""
         return {}
 
+    @property
+    def central(self) -> bool:
+        """Whether rows are not diagonally dominant: of `rates`, which takes longer to find."""
+        return False
+
     def rates(self) -> Rates:
         """For the limit of explicit steps, beyond Gershgorin's bound of the stencil."""
         return Rates.none(self.term.grid.dim)
