@@ -193,7 +193,7 @@ class Trajectory(Generic[Out]):
             (u,) = filled(restart)
             new = n > self._seen
             looks = rare if new else None
-            free = Free.everywhere(stop, u) if looks is None else looks.free(n)
+            free = Free(stop) if looks is None else looks.free(n)
             # Steps are either new or done again.
             last = stop if new else min(stop, self._seen + 1)
             found = layers.forth(n, u, free.up_to(last), keep)

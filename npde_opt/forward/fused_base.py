@@ -21,18 +21,36 @@ from npde_opt.terms.state import Gradients, distance, sampled
 
 
 class Checks(NamedTuple):
-    """What a state is looked at for within many steps, by the names of fused_runs.py."""
+    """What states are looked at for within many steps, by the names of fused_looks.py."""
 
     most: float
     places: np.ndarray
     kept: np.ndarray
     room: np.ndarray
+    sizes: np.ndarray
+    turns: np.ndarray
+    last: np.ndarray
+    rules: np.ndarray
+    stiffness: np.ndarray
+    every: int
 
     @classmethod
-    def none(cls, p: np.ndarray) -> Checks:
-        """p: an array of a state's shape and precision."""
-        nothing = np.empty((0, 0), p.dtype)
-        return cls(math.inf, np.empty(0, np.int64), nothing, np.empty(0))
+    def none(cls, p: np.ndarray, most: float = math.inf) -> Checks:
+        """p: an array of a state's precision."""
+        numbers, integers = np.empty(0), np.empty(0, np.int64)
+        never = np.array([0, 0, np.iinfo(np.int64).max, 0])
+        return cls(
+            most,
+            integers,
+            np.empty((0, 0), p.dtype),
+            numbers,
+            numbers,
+            never,
+            np.full(2, np.inf),
+            numbers,
+            numbers,
+            1,
+        )
 
 
 class FusedBase(Stepper):

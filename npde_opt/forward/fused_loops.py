@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npde_opt.compiling import compiled_source
-from npde_opt.forward import fused_runs
+from npde_opt.forward import fused_looks, fused_runs
 from npde_opt.forward.fused_runs import Run, indented
 from npde_opt.forward.fused_spread import Cells, Spread
 from npde_opt.functions.text import Expressions
@@ -116,7 +116,7 @@ class Loops:
         """A definition: `before` and `after` the fastest loop, and at the start and end of all.
 
         The argument p is a state, and tells the size. `sampled`: every so many cells only, from the
-        one of number `first` on. `run`: of many steps.
+        one of number `begin` on. `run`: of many steps.
         """
         loops, dim = self.cells.loops, self.cells.dim
         states = [a for a in arguments if a in STATES]
@@ -136,9 +136,9 @@ class Loops:
     def _over_cells(
         self,
         body: Sequence[str],
-        before: Sequence[str],
-        after: Sequence[str],
-        sampled: bool,
+        before: Sequence[str] = (),
+        after: Sequence[str] = (),
+        sampled: bool = False,
     ) -> list[str]:
         """The loops of a definition."""
         loops, lines = self.cells.loops, list[str]()
@@ -151,7 +151,7 @@ class Loops:
                     row = "0"
                     for e, outer in enumerate(loops[:-1]):
                         row = f"({row} * size{e} + {outer})"
-                    lines.append(f"{indent}skipped = (first - {row} * size{d}) % every")
+                    lines.append(f"{indent}skipped = (begin - {row} * size{d}) % every")
                     over = f"skipped, size{d}, every"
             lines.append(f"{indent}for {i} in range({over}):")
         lines += ["    " * len(loops) + line for line in body]
@@ -170,7 +170,7 @@ class Loops:
         kept = [f"o{c}[{here}] = x{c}" for c in self.species]
         squares = [f"a += x{c} * x{c}" for c in self.species]
         given = ["p", "o", "first", "count", *self.numbered("k")]
-        rest = ["dts", "s", *self.spread.values, *fused_runs.CHECKED, "found"]
+        rest = ["dts", "s", *self.spread.values, *fused_runs.ENDING, "found"]
         return self.function(
             "step",
             [*given, *rest],
@@ -185,8 +185,15 @@ class Loops:
             start=[*self.spread.start(), "total = 0.0"],
             before=["a = 0.0"],
             after=["total += a"],
-            run=fused_runs.forth(self.cells),
+            run=fused_runs.forth(self.cells, self._look()),
         )
+
+    def _look(self) -> list[str]:
+        """At the rates of a sample, between two steps."""
+        body = [*self.rate, *fused_looks.kept(self.cells, self.species)]
+        loops = self._over_cells(body, sampled=True)
+        taken = [f"p{c} = now[{c}]" for c in self.species]
+        return fused_looks.look([*taken, *self.stiffness, *loops], self.species)
 
     def push(self) -> str:
         names = [
@@ -285,9 +292,9 @@ class Loops:
             end=ends,
         )
 
-    def rates(self, sampled: bool) -> str:
-        """Of all cells, or of every so many: the largest found so far at each place of a row, in
-        `most`."""
+    @property
+    def rate(self) -> list[str]:
+        """Lines that find the `rate` of a cell."""
         code, entries = self.expressions.code(
             "jacobian", [*self.named("v"), *self.numbered("q")]
         )
@@ -296,21 +303,25 @@ class Loops:
             slopes.append(f"h = {entries[number]}")
             finite = "(h if abs(h) < math.inf else 0.0)"
             slopes.append(f"j{c}_{d} = {self.reacted(f'-{finite}')}")
+        loaded = [*self.loaded("v", "p"), *self.parameters]
+        return [*loaded, *code, *slopes, *self._fastest()]
+
+    @property
+    def stiffness(self) -> list[str]:
+        """Lines that take the species' own rates."""
+        return [f"l{c} = stiffness[{c}]" for c in self.species]
+
+    def rates(self, sampled: bool) -> str:
+        """Of all cells, or of every so many: the largest found so far at each place of a row, in
+        `most`."""
         last = self.cells.loops[-1]
         kept = f"most[{last}] = rate if rate > most[{last}] else most[{last}]"
         given = ["p", *self.numbered("k"), "s", "stiffness", "turn"]
         return self.function(
             "sampled" if sampled else "rates",
-            [*given, *(["first", "every"] if sampled else []), "most"],
-            [
-                *self.loaded("v", "p"),
-                *self.parameters,
-                *code,
-                *slopes,
-                *self._fastest(),
-                kept,
-            ],
-            start=[f"l{c} = stiffness[{c}]" for c in self.species],
+            [*given, *(["begin", "every"] if sampled else []), "most"],
+            [*self.rate, kept],
+            start=self.stiffness,
             sampled=sampled,
         )
 

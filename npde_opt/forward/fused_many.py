@@ -16,7 +16,12 @@ import numpy as np
 
 from npde_opt.forward.fused_base import Checks, FusedBase
 from npde_opt.forward.layer import Free, Stages
+from npde_opt.forward.watch import Looks
+from npde_opt.terms.state import distance
 
+VALUES = 1 << 27
+"""Of the states of one call: they take a tenth of a second or two, within which nobody can end a
+run."""
 Rows = tuple[np.ndarray, list[np.ndarray]]
 """An array and its rows as states (see ghosted.Store.rows)."""
 
@@ -45,16 +50,50 @@ class ManySteps(FusedBase):
     ) -> int:
         """Steps from u_n into rows: their number."""
         stages = self.scheme.stages
-        dts = self._dts[n * stages : free.until * stages]
+        until = min(free.until, n + max(VALUES // u.size, 1))
+        dts = self._dts[n * stages : until * stages]
         whole = self._whole(n, 0, u)
         # A little less: what is near to it is looked at as well.
         most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
-        checks = Checks.none(whole)._replace(most=most)
-        if free.kept.size:
-            places = self._sampled(u, free.start)
-            checks = Checks(most, places, free.kept, free.room)
+        if free.looks is None:
+            checks = Checks.none(whole, most)
+        else:
+            checks = self._checks(n, u, most, free.looks)
         done = self._forth(whole, rows, dts, first, stages > 1, checks)
+        if free.looks is not None:
+            self._looked(n, checks, free.looks)
         return done // stages
+
+    def _checks(self, n: int, u: np.ndarray, most: float, looks: Looks) -> Checks:
+        """With the looks at rates from u_n on."""
+        watch, rules, every = looks.watch, looks.rules, distance(u[0].size)
+        seen, room = watch.kept.shape[1], u[0].size // every + 1
+        places, kept = np.empty(room, np.int64), np.empty((len(u), room), u.dtype)
+        places[:seen], kept[:, :seen] = self._sampled(u, watch.start), watch.kept
+        due = (looks.due - n) * self.scheme.stages
+        given = rules.by_species.max(), rules.stiffness, 2 / rules.resolved
+        return Checks(
+            most,
+            places,
+            kept,
+            watch.room(),
+            np.zeros(len(u)),
+            np.array([watch.start, watch.looks, due, seen]),
+            np.array([watch.step, 0.0]),
+            np.array([*given, rules.longest]),
+            rules.by_species,
+            every,
+        )
+
+    def _looked(self, n: int, checks: Checks, looks: Looks) -> None:
+        """Tells who watches of the looks on the way from u_n."""
+        _, count, due, seen = checks.turns.tolist()
+        if count == looks.watch.looks:
+            return
+        looks.due = n + due // self.scheme.stages
+        step, allowed = checks.last.tolist()
+        kept = checks.kept[:, :seen]
+        looks.watch.looked(count, kept, checks.sizes, step, allowed)
 
     def _kept(
         self, n: int, u: np.ndarray, free: Free

@@ -15,7 +15,7 @@ Arguments, beside those of a step:
     dts       of the steps, in time
     edges     [axis, end]: the layer that a ghost is a copy of, or 0 where it stays as it is
     most      of the sum of squares of a state
-    kept      [c, i] of a state's values at `places`, which may move by room[c]
+    the rest belongs to the looks at rates on the way (see fused_looks.py)
 
 All stop after `count` steps at the latest, and say after how many.
 """
@@ -25,9 +25,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from npde_opt.forward.fused_looks import LOOKED, moved
 from npde_opt.forward.fused_spread import Cells
 
-CHECKED = ("edges", "halves", "most", "places", "kept", "room")
+ENDING = ("edges", "halves", "most", *LOOKED)
 """Arguments of `forth` at its end."""
 
 
@@ -47,8 +48,12 @@ class Run:
     end: list[str]
 
 
-def forth(cells: Cells) -> Run:
-    """`total` is what the loops over cells found of a state's squares."""
+def forth(cells: Cells, look: Sequence[str]) -> Run:
+    """`total` is what the loops over cells found of a state's squares.
+
+    Args:
+        look: at the rates of the state `now`.
+    """
     every = [
         "total = 0.0",
         *over(
@@ -74,14 +79,11 @@ def forth(cells: Cells) -> Run:
             "    base = now",
             "    found[0] = total",
             "if whole and n + 1 < count:",
-            "    far = 0 if total <= most else 1",
-            "    flat = now.reshape((len(now), now.size // len(now)))",
-            "    for c in range(len(kept)):",
-            "        for i in range(kept.shape[1]):",
-            "            moved = abs(flat[c, places[i]] - kept[c, i])",
-            "            far += 0 if moved <= room[c] else 1",
-            "    if far > 0:",
+            "    if not total <= most:",
             "        return n + 1",
+            *indented(moved(cells)),
+            "    if moved > 0:",
+            *indented(indented(look)),
         ],
         ["return count"],
     )

@@ -8,7 +8,7 @@ checks are collective: they raise on all ranks of the grid.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from npde_opt.forward.positivity import check_diffusivities, not_finite, wrong_c
 from npde_opt.forward.schemes import Scheme
 from npde_opt.forward.stability import Limits
 from npde_opt.forward.stepper import Stepper
-from npde_opt.forward.watch import Watch
+from npde_opt.forward.watch import Looks, Watch
 from npde_opt.reductions import everywhere, largest
 from npde_opt.terms.capacity import CapacityAt
 from npde_opt.terms.interface import TermAt
@@ -199,11 +199,14 @@ class Lookout:
     def __init__(self, guard: Guard, stepper: Stepper):
         self.guard, self.stepper = guard, stepper
         self._bound, self._due = np.inf, 0
+        self._looks: Looks | None = None
 
     def __call__(self, n: int, stages: Stages) -> None:
         """Looks at u_n, and at the rates of the step from there where that is due; those of the
         last state are looked at as well."""
         guard, stepper, u = self.guard, self.stepper, stages[-1]
+        if self._looks is not None:
+            self._due, self._looks = self._looks.due, None
         if n == 0:
             guard.check_start(u)
             self._bound = guard.bound_from(stepper, u)
@@ -214,16 +217,17 @@ class Lookout:
             self._due = guard.look(stepper, min(n, last - 1), u)
 
     def free(self, n: int) -> Free:
-        """How far steps may go from u_n, once that was looked at, until a look is due or one of
-        the checks may find something."""
-        guard, stepper = self.guard, self.stepper
-        until = max(min(self._due, len(stepper)), n + 1)
+        """How far steps may go from u_n, once that was looked at: to the last state, but for what
+        the checks may find."""
+        guard, last = self.guard, len(self.stepper)
         if not guard.watches():
-            return replace(Free.everywhere(until, np.empty(0)), norm=self._bound)
-        watch = guard.watch
-        longer = (m for m in range(n + 1, until) if watch.longer(stepper.dt(m)))
-        until = next(longer, until)
-        return Free(until, self._bound, watch.start, watch.kept, watch.room())
+            return Free(last, self._bound)
+        assert guard.limits is not None
+        rules = guard.limits.rules(last)
+        if rules is None:
+            return Free(n + 1, self._bound)
+        self._looks = Looks(guard.watch, rules, self._due)
+        return Free(last, self._bound, self._looks)
 
     def whole(
         self, norms: np.ndarray, states: Iterable[np.ndarray], all_states: State

@@ -7,6 +7,7 @@ behind a layer than before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from npde_opt.aliases import Coefficients
+from npde_opt.forward.watch import Looks
 
 Stages = list[np.ndarray]
 
@@ -106,21 +108,13 @@ class Free:
     Args:
         until: the number of that state.
         norm: what the 2-norm of one before it may not exceed, or that one is looked at.
-        start, kept, room: nor may a species c move by more than room[c] from `kept` [c, cell] in
-            the sample from `start` on (see terms.state.samples).
+        looks: at the rates, which are had on the way, or a state is looked at where they find
+            something.
     """
 
     until: int
-    norm: float
-    start: int
-    kept: np.ndarray
-    room: np.ndarray
-
-    @classmethod
-    def everywhere(cls, stop: int, u: np.ndarray) -> Free:
-        """As far as a state, whatever they are; u: one of them."""
-        none = np.empty((len(u), 0), u.dtype)
-        return cls(stop, np.inf, 0, none, np.empty(len(u)))
+    norm: float = math.inf
+    looks: Looks | None = None
 
     def up_to(self, stop: int) -> Free:
         """No further than a state."""

@@ -27,6 +27,7 @@ import numpy as np
 
 from npde_opt.forward.linear_part import LinearPart
 from npde_opt.forward.schemes import Scheme
+from npde_opt.forward.watch import Rules
 from npde_opt.grids import along
 from npde_opt.reductions import largest, smallest
 from npde_opt.terms.interface import LinearAt, Rates, TermAt
@@ -378,6 +379,18 @@ class Limits:
         near = longest * share**4 > 1
         later = max(int(share**-4), 1) if near else longest
         return problem, later, share
+
+    def rules(self, steps: int) -> Rules | None:
+        """What decides of explicit steps beside the kinetics' rates, as in `at`; None where other
+        terms depend on the state, or kinetics on the time.
+
+        Args:
+            steps: of the whole trajectory.
+        """
+        if self.moving or self._timed or not self.explicit:
+            return None
+        longest = max(min(steps // LOOKS, LONGEST), 1)
+        return Rules(self.by_species, self.stiffness, self.resolved, longest)
 
     def _rates(
         self, state: State, limit: float, start: int | None, known: Known | None

@@ -9,6 +9,8 @@ are looked at too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 LEAST, MOST = 0.02, 0.5
@@ -18,11 +20,45 @@ LONGER = 1.001
 """Times the last step that was looked at: a longer one is looked at too."""
 
 
+LITTLE = 1 - 1e-6
+"""Of the room to move: what is near to its end is looked at closely."""
+
+
 def allowed(share: float) -> float:
     """How far a state may move, in its size, whose rates are this share of the limit."""
     if not share > 0:
         return MOST
     return max(min(share**-0.25 - 1, MOST), LEAST)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What decides of the kinetics' rates at a state (see stability.Limits.at), where no other term
+    depends on it.
+
+    Args:
+        by_species: rates of the other terms. stiffness: of these, all together.
+        resolved: the share of a turn that a step may take.
+        longest: steps without a look.
+    """
+
+    by_species: np.ndarray
+    stiffness: float
+    resolved: float
+    longest: int
+
+
+@dataclass
+class Looks:
+    """Looks at rates that a compiled loop may have by itself.
+
+    Args:
+        due: the number of the state where the next one is due.
+    """
+
+    watch: Watch
+    rules: Rules
+    due: int
 
 
 class Watch:
@@ -63,7 +99,24 @@ class Watch:
 
     def room(self) -> np.ndarray:
         """By species, how far a value of the sample may move: a little less than `moved` lets."""
-        return (1 - 1e-6) * self._allowed * self._sizes.astype(float)
+        return LITTLE * self._allowed * self._sizes.astype(float)
+
+    @property
+    def step(self) -> float:
+        """The step that was looked at."""
+        return self._dt
+
+    def looked(
+        self,
+        looks: int,
+        values: np.ndarray,
+        sizes: np.ndarray,
+        dt: float,
+        allowed: float,
+    ) -> None:
+        """After looks that others had: `keep` of the last one, the `looks`-th of all."""
+        self.kept, self._sizes, self._dt, self._allowed = values, sizes, dt, allowed
+        self.start, self.looks = looks - 1, looks
 
     def longer(self, dt: float) -> bool:
         """Whether a step is longer than the one that was looked at."""

@@ -13,7 +13,7 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import Experiment, Storage
 from npde_opt.forward.fused_many import ManySteps
 from npde_opt.forward.ghosted import Store
-from npde_opt.forward.stability import Limits
+from npde_opt.forward.watch import Watch
 from npde_opt.observations import snapshots
 from npde_opt.parameters import Shared, Unknown
 from npde_opt.terms import Diffusion, Kinetics
@@ -23,21 +23,32 @@ GIVEN = [{"u": {"x-": "1 + y"}, "v": {"y+": "0.3 + x"}}, {"u": {"x-": 0.5}}]
 """Boundary values of each run."""
 
 
-def problem(runs=1, numbers=False, values=None, end=0.04, storage=None, **given):
+def problem(
+    runs=1,
+    numbers=False,
+    values=None,
+    end=0.04,
+    storage=None,
+    terms=None,
+    species=("u", "v"),
+    **given,
+):
     """Of two species that react: diffusivities are numbers, or those of test_fused."""
     starts = [{"u": "1 - 0.5*x", "v": "0.3 + 0.1*x"}, {"u": "0.4 + 0.3*x", "v": "0.2"}]
+    if len(species) > 2:
+        starts = [{**start, "w": "0.5*x"} for start in starts]
     rates = {"u": "F*(1 - u) - u*v**2", "v": "u*v**2 - k*v"}
     shared = [Unknown(n, block=Shared()) for n in ("Du", "Dv", "k")]
 
-    def terms(grid):
+    def uniform(grid):
         two = Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v")
         return [*two, Kinetics(grid, ("u", "v"), rates)]
 
     return objective(
-        terms if numbers else several,
+        terms or (uniform if numbers else several),
         [*shared, Unknown("F")] if numbers else [*UNKNOWNS[:-1]],
         given.pop("scheme", "explicit-euler"),
-        ("u", "v"),
+        species,
         end=end,
         steps=STEPS,
         trials=lambda grid: [
@@ -55,11 +66,11 @@ def one_by_one(monkeypatch):
 
 
 class Calls:
-    """Counts calls of many steps, and the looks at rates."""
+    """Counts calls of many steps."""
 
     def __init__(self, monkeypatch):
-        self.forth, self.back, self.looks = list[int](), list[int](), 0
-        forth, back, at = ManySteps.forth, ManySteps.back, Limits.at
+        self.forth, self.back = list[int](), list[int]()
+        forth, back = ManySteps.forth, ManySteps.back
 
         def counted_forth(stepper, *given):
             found = forth(stepper, *given)
@@ -71,13 +82,8 @@ class Calls:
             self.back += [len(kept)] if found is not None else []
             return found
 
-        def counted_at(limits, *given):
-            self.looks += 1
-            return at(limits, *given)
-
         monkeypatch.setattr(ManySteps, "forth", counted_forth)
         monkeypatch.setattr(ManySteps, "back", counted_back)
-        monkeypatch.setattr(Limits, "at", counted_at)
 
 
 KINDS = {
@@ -128,8 +134,68 @@ def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
         one_by_one(patched)
         expected = results(*problem(**KINDS[kind]))
         assert not alone.forth and not alone.back
-    assert calls.looks == alone.looks
     assert all(map(np.array_equal, found, expected))
+
+
+def growing(*rates):
+    """The first species grows by a fourth a step, another one decays by four tenths."""
+
+    def terms(grid):
+        species = ("u", "v", "w")[: len(rates)]
+        parts = Diffusion(grid, "Du", "u"), Diffusion(grid, "Dv", "v")
+        reaction = dict(zip(species, rates, strict=True))
+        return [*parts, Kinetics(grid, species, reaction)]
+
+    return terms
+
+
+TWO = growing("F*u", "0.2*F*cos(u) - k*v")
+THREE = growing("F*u", "0.2*F*cos(u) - k*v", "0.1*F*w + 0.01*v*u")
+
+
+@pytest.mark.parametrize("size", [8, 70])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"power": 1.02},
+        {"runs": 2},
+        {"scheme": "heun"},
+        {"evolution": {"precision": "single"}},
+        {"active": True},
+        {"terms": THREE, "species": ("u", "v", "w")},
+    ],
+    ids=["euler", "longer", "columns", "heun", "single", "mask", "three"],
+)
+def test_rates_are_looked_at_as_often(given, size, monkeypatch):
+    """Where the state moves a lot, in samples of all cells and of some."""
+
+    def watched():
+        shape, parts = (size + 1, size), {"terms": TWO, **given}
+        if parts.pop("active", False):
+            parts["active"] = np.arange((size + 1) * size).reshape(shape) % 7 > 0
+        J, _, _ = problem(numbers=True, shape=shape, **parts)
+        m = J.space.from_values({"Du": 1e-4, "Dv": 2e-4, "F": 300.0, "k": 1000.0})
+        looks = list[int]()
+        keep, looked = Watch.keep, Watch.looked
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                Watch, "keep", lambda w, *a: [keep(w, *a), looks.append(w.looks)]
+            )
+            patched.setattr(
+                Watch, "looked", lambda w, *a: [looked(w, *a), looks.append(w.looks)]
+            )
+            watch = J.linearize(m).linearization.guard.watch
+        return looks, watch
+
+    often, together = watched()
+    assert len(often) < 10
+    one_by_one(monkeypatch)
+    every, alone = watched()
+    assert every == list(range(1, together.looks + 1)) and len(every) > 30
+    assert together.start == alone.start and together.step == alone.step
+    assert np.array_equal(together.kept, alone.kept)
+    np.testing.assert_allclose(together.room(), alone.room(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("scheme", ["explicit-euler", "heun"])
