@@ -145,8 +145,40 @@ def beside(options: argparse.Namespace, model: str, precision: str) -> Row:
     return row
 
 
+def elapsed(action: Callable[[], Any]) -> float:
+    """Seconds until all ranks have done it."""
+    comm.Barrier()
+    start = time.perf_counter()
+    action()
+    comm.Barrier()
+    return time.perf_counter() - start
+
+
+def on_first(action: Callable[[], Any]) -> None:
+    """On rank 0, while the others wait."""
+    if comm.rank == 0:
+        action()
+
+
+def apart(options: argparse.Namespace, model: str, precision: str) -> float:
+    """What the machine gives to as many runs that know nothing of each other: the size of the work
+    of all, each with its share of the samples, beside one of them, by the time that it takes."""
+    samples = max(options.samples // comm.size, 1)
+    own = argparse.Namespace(**{**vars(options), "samples": samples})
+    J, m = objective(model, own, precision, Pictures(samples, options.size))
+    action = partial(gradient, J, m)
+    action()
+    found = [
+        (elapsed(action), elapsed(partial(on_first, action)))
+        for _ in range(options.repeats)
+    ]
+    many, one = np.min(found, axis=0)
+    return float(comm.size * one / many)
+
+
 def split(options: argparse.Namespace, model: str, precision: str) -> Row:
-    """All ranks beside one of them, in turn, in elapsed seconds: a rank waits for the others."""
+    """All ranks beside one of them, in turn, in elapsed seconds: a rank waits for the others. Of
+    groups, `times, apart` is what this machine gives to runs without any message."""
     pictures = Pictures(options.samples, options.size)
     space, ensemble, at_once = comm, None, None
     if options.split == "groups":
@@ -164,18 +196,15 @@ def split(options: argparse.Namespace, model: str, precision: str) -> Row:
     }
     found = []
     for _ in range(options.repeats):
-        comm.Barrier()
-        start = time.perf_counter()
-        gradient(*together)
-        comm.Barrier()
-        middle = time.perf_counter()
-        if comm.rank == 0:
-            other, theirs = gradient(*alone)
-        comm.Barrier()
-        found.append((middle - start, time.perf_counter() - middle))
+        many = elapsed(partial(gradient, *together))
+        one = elapsed(partial(on_first, partial(gradient, *alone)))
+        found.append((many, one))
     many, one = (float(t) for t in np.min(found, axis=0))
     row |= {f"{comm.size} ranks s": many, "1 rank s": one, "times": one / many}
+    if options.split == "groups":
+        row["times, apart"] = apart(options, model, precision)
     if comm.rank == 0:
+        other, theirs = gradient(*alone)
         row |= {
             "loss differs": abs(value / other - 1),
             "gradient differs": difference(g, theirs),
