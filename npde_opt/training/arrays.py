@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from npde_opt.training.samples import Held
 NAMES = ("inputs", "labels", "targets")
 
 
-def arrays(path: Path) -> Held:
+def arrays(path: Path, classes: Sequence[str] | None = None) -> Held:
     """The samples of a file; without labels and targets the targets are the inputs.
+
+    Args:
+        classes: their names, as a file that was read before has them; None: as many as the largest
+            label says.
 
     Raises:
         InputError: for what is no .npz file, arrays that are missing, not known or no numbers, and
@@ -31,7 +36,8 @@ def arrays(path: Path) -> Held:
     targets = found.get("targets")
     if targets is not None:
         targets = five_axes(f"targets of {path}", targets)
-    return Held(path.name, inputs, found.get("labels"), targets, files=[path])
+    labels = found.get("labels")
+    return Held(path.name, inputs, labels, targets, classes, files=[path])
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:

@@ -35,6 +35,7 @@ def is_training(argv: Sequence[str]) -> bool:
 def checked(case: TrainingCase) -> list[str]:
     """Lines about a case, of which everything is read. Raises InputError for what is wrong."""
     problem = Problem(case, Ensemble.whole(MPI.COMM_SELF))
+    problem.try_others()
     source = problem.source
     shape = " x ".join(map(str, source.shape[::-1]))
     lines = [

@@ -111,15 +111,16 @@ class Data:
             return sequences(archived(s.name or "", "TRAIN"), s.length)
         return self._of_file(self._file("data.file", s.file))
 
-    def _of_file(self, path: Path) -> Source:
+    def _of_file(self, path: Path, classes: Sequence[str] | None = None) -> Source:
+        """Args: classes: of a test, those of the training samples."""
         s = self.section
         if s.kind == "table":
-            return rows(path, s.targets or (), s.label, s.inputs)
+            return rows(path, s.targets or (), s.label, s.inputs, known=classes)
         if s.kind == "series":
             return windows(path, s.length or WINDOW, s.inputs, s.time)
         if s.kind == "sequences":
             return sequences(path, s.length)
-        return arrays(path)
+        return arrays(path, classes)
 
     def _others(self) -> list[Source]:
         """Samples for the test that are no share of the others; pictures by their sizes."""
@@ -154,7 +155,8 @@ class Data:
             path = self._file("data.test", given)
             return [sequences(path, self.source.shape[2], self.source.classes)]
         if s.kind in ("table", "arrays"):
-            return [self._of_file(self._file("data.test", given))]
+            path = self._file("data.test", given)
+            return [self._of_file(path, self.source.classes or None)]
         raise InputError("data.test", repr(given), f"a share of the {s.kind}")
 
     def _file(self, field: str, name: str | None) -> Path:

@@ -16,7 +16,8 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,9 +213,10 @@ def predict(model: Model, files: Sequence[Path], out: Path) -> list[str]:
     found = {}
     for path in files:
         found[path] = predictor(samples_of(path, model), str(path))
-    out.mkdir(parents=True, exist_ok=True)
     rows = {p: o for p, o in found.items() if o[0].size <= MANY}
-    lines = [_write_field(out, p, o) for p, o in found.items() if p not in rows]
+    places = _places(out, {p: o for p, o in found.items() if p not in rows})
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [_write_field(place, p, found[p]) for p, place in places.items()]
     if rows:
         text = _classes(model, rows) if predictor.classifies else _numbers(rows)
         with whole_file(out / PREDICTIONS) as file:
@@ -223,15 +225,37 @@ def predict(model: Model, files: Sequence[Path], out: Path) -> list[str]:
     return lines
 
 
+def _places(out: Path, found: Mapping[Path, np.ndarray]) -> dict[Path, Path]:
+    """Where the outputs on cells of each file go. Raises InputError for two of one name."""
+    taken: dict[Path, Path] = {}
+    for path, outputs in found.items():
+        picture = path.suffix.lower() in ENDS and outputs.shape[:3] == (1, 1, 1)
+        place = out / f"{path.stem}-predicted.{'png' if picture else 'npy'}"
+        if place in taken:
+            said = f"{taken[place]} and {path}, which both go to {place}"
+            raise InputError(
+                "FILES", said, "one of a name at a time, or --out for each"
+            )
+        taken[place] = path
+    return {path: place for place, path in taken.items()}
+
+
+def _told_apart(paths: Iterable[Path]) -> dict[Path, str]:
+    """The names of files, with their folders where several have one name."""
+    counts = Counter(path.name for path in paths)
+    return {p: p.name if counts[p.name] == 1 else str(p) for p in paths}
+
+
 def _classes(model: Model, found: Mapping[Path, np.ndarray]) -> str:
     heads = [f"p({name})" for name in model.classes]
     rows: list[list[Plain]] = [["file", "sample", "class", "probability", *heads]]
+    told = _told_apart(found)
     for path, outputs in found.items():
         for number, p in enumerate(outputs):
             best = int(np.argmax(p))
             name = model.classes[best] if best < len(model.classes) else str(best)
             shares = [f"{v:.6g}" for v in p[: len(heads)]]
-            rows.append([path.name, number, name, f"{p[best]:.6g}", *shares])
+            rows.append([told[path], number, name, f"{p[best]:.6g}", *shares])
     return _csv(rows)
 
 
@@ -240,8 +264,9 @@ def _numbers(found: Mapping[Path, np.ndarray]) -> str:
     rows: list[list[Plain]] = [
         ["file", "sample", *(f"output{n}" for n in range(count))]
     ]
+    told = _told_apart(found)
     for path, outputs in found.items():
-        rows += [[path.name, n, *o.ravel().tolist()] for n, o in enumerate(outputs)]
+        rows += [[told[path], n, *o.ravel().tolist()] for n, o in enumerate(outputs)]
     return _csv(rows)
 
 
@@ -251,21 +276,19 @@ def _csv(rows: Sequence[Sequence[Plain]]) -> str:
     return out.getvalue()
 
 
-def _write_field(out: Path, path: Path, outputs: np.ndarray) -> str:
+def _write_field(place: Path, path: Path, outputs: np.ndarray) -> str:
     """Outputs on many cells: a picture of a picture, else an array."""
     content = io.BytesIO()
-    if path.suffix.lower() in ENDS and outputs.shape[:3] == (1, 1, 1):
+    if place.suffix == ".png":
         from PIL import Image
 
         grey = np.rint(255 * np.clip(outputs[0, 0, 0], 0, 1)).astype(np.uint8)
-        target = out / f"{path.stem}-predicted.png"
         Image.fromarray(grey).save(content, "png")
     else:
-        target = out / f"{path.stem}-predicted.npy"
         np.save(content, outputs)
-    with whole_file(target) as file:
+    with whole_file(place) as file:
         file.write(content.getvalue())
-    return f"{path.name}: {target}"
+    return f"{path.name}: {place}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -150,6 +150,17 @@ class Problem:
                 self._samples[part.name] = self._read(part, numbers)
         return self._samples[part.name]
 
+    def try_others(self) -> None:
+        """Reads the samples that are not for training, and keeps none: what is wrong with them is
+        told before hours of training, not after. Collective over all ranks.
+
+        Raises:
+            InputError: as reading them does, and where they do not fit the network.
+        """
+        for part in self.parts.all[1:]:
+            with self.ensemble.together():
+                self._read(part, part.numbers[self.own(part)])
+
     def _read(self, part: Part, numbers: np.ndarray) -> Samples:
         """Inputs at this rank's cells, with noise; targets there, too, where outputs lie on the
         cells of the inputs, else whole."""

@@ -128,6 +128,7 @@ class Training(Opened[TrainingCase]):
         """Reads the samples and makes the first network, before the folder becomes this run's."""
         problem = Problem(self.case, self.ensemble)
         self.monitor.say(self._headline(problem))
+        problem.try_others()
         with collective(self.world):
             if self.options.plot:
                 require_figures(False)

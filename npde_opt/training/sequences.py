@@ -122,16 +122,7 @@ def sequences(
         InputError: for what is no ts file, and classes that are not known.
     """
     found, words = _read_ts(path)
-    if classes is None:
-        labels, names = classes_of(words)
-    else:
-        unknown = sorted(set(words) - set(classes))
-        if unknown:
-            raise InputError(
-                f"labels of {path.name}", repr(unknown[0]), ", ".join(classes)
-            )
-        names = list(classes)
-        labels = np.array([names.index(word) for word in words])
+    labels, names = classes_of(words, path, classes)
     steps = length or max(values.shape[1] for values in found)
     inputs = np.stack([_to_length(values, steps) for values in found])
     values = inputs[:, :, None, None, :]

@@ -22,6 +22,7 @@ def rows(
     label: Column | None = None,
     inputs: Sequence[Column] | None = None,
     layout: Layout | None = None,
+    known: Sequence[str] | None = None,
 ) -> Held:
     """The rows of a table.
 
@@ -31,10 +32,12 @@ def rows(
             order of the words, numbers by their size.
         inputs: columns; None: all others.
         layout: of the file, as far as it has to be told.
+        known: the classes, where a file that was read before has numbered them.
 
     Raises:
         InputError: naming the column, for one that is not there, values that are missing or no
-            numbers, and where targets and a label are asked for, or none of both.
+            numbers, classes that are not known, and where targets and a label are asked for, or
+            none of both.
     """
     table = read_table(path, layout or Layout())
     if bool(targets) == (label is not None):
@@ -61,7 +64,7 @@ def rows(
         return Held(
             path.name, values, targets=one_cell(numbers(table, sought)), files=[path]
         )
-    labels, classes = classes_of([row[sought[0]] for row in table.rows])
+    labels, classes = classes_of([row[sought[0]] for row in table.rows], path, known)
     return Held(path.name, values, labels, classes=classes, files=[path])
 
 
@@ -91,9 +94,22 @@ def one_cell(values: np.ndarray) -> np.ndarray:
     return values[:, :, None, None, None]
 
 
-def classes_of(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Labels from 0, and the names of the classes."""
-    names = sorted(set(words), key=_order)
+def classes_of(
+    words: Sequence[str], path: Path, known: Sequence[str] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Labels from 0, and the names of the classes.
+
+    Args:
+        path: the file that has the words.
+        known: the names, where a file that was read before has numbered them.
+
+    Raises:
+        InputError: for words that are none of these.
+    """
+    names = sorted(set(words), key=_order) if known is None else list(known)
+    unknown = sorted(set(words) - set(names))
+    if unknown:
+        raise InputError(f"labels of {path.name}", repr(unknown[0]), ", ".join(names))
     place = {name: number for number, name in enumerate(names)}
     return np.array([place[word] for word in words]), names
 

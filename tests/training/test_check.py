@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
-from small import written
+import numpy as np
+import pytest
+from small import samples, trained, written
 
 from npde_opt.__main__ import main
+from npde_opt.errors import InputError
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 MESHES = PAGE.parents[1] / "meshes"
@@ -21,6 +24,19 @@ def test_a_case_is_told_in_numbers(tmp_path, capsys):
     file.write_text(file.read_text().replace("channels = 3", "channels = 2"))
     assert main(["check", str(file)]) == 2
     assert "layer[1]: got 2 outputs" in capsys.readouterr().err
+
+
+def test_samples_of_the_test_are_looked_at_before_a_training(tmp_path, capsys):
+    file = written(tmp_path, data='test = "b.npz"')
+    file.write_text(file.read_text().replace("test = 0.25\n", ""))
+    inputs, labels = samples(4)
+    inputs[2, 1, 1] = np.nan
+    np.savez(tmp_path / "b.npz", inputs=inputs, labels=labels)
+    assert main(["check", str(file)]) == 2
+    assert "b.npz: got nan in the input of sample 2" in capsys.readouterr().err
+    with pytest.raises(InputError, match="nan in the input of sample 2"):
+        trained(file, tmp_path / "out")
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_cases_of_equations_are_checked_as_before(capsys):

@@ -71,11 +71,35 @@ def test_tests_that_are_of_another_kind_are_refused(folder):
         InputError, match=r"cells of c.npz: got \(1, 2, 2\); allowed: \(1, 3, 2\)"
     ):
         parts(folder, kind="arrays", file="a.npz", test="c.npz")
-    np.savez(folder / "c.npz", inputs=INPUTS, labels=LABELS % 3)
-    with pytest.raises(InputError, match="classes of c.npz"):
+    np.savez(folder / "c.npz", inputs=INPUTS, labels=LABELS + 1)
+    with pytest.raises(InputError, match="labels of c.npz: got 4 of sample 3"):
         parts(folder, kind="arrays", file="a.npz", test="c.npz")
     with pytest.raises(InputError, match="data.splits: got 5"):
         parts(folder, kind="arrays", file="a.npz", test="b.npz", splits=5)
+
+
+def test_tests_without_some_of_the_classes_have_the_numbers_of_the_training(tmp_path):
+    inputs = np.zeros((6, 1, 1, 2, 2))
+    np.savez(tmp_path / "a.npz", inputs=inputs, labels=[0, 1, 2, 0, 1, 2])
+    np.savez(tmp_path / "b.npz", inputs=inputs[:2], labels=[1, 0])
+    np.savez(tmp_path / "c.npz", inputs=inputs[:1], labels=[3])
+    (tmp_path / "a.csv").write_text("v,k\n1,red\n2,blue\n3,green\n")
+    (tmp_path / "b.csv").write_text("v,k\n1,red\n2,green\n")
+    (tmp_path / "c.csv").write_text("v,k\n1,grey\n")
+
+    def test_of(**section):
+        return parts(tmp_path, **section).tests[0]
+
+    arrays = {"kind": "arrays", "file": "a.npz"}
+    found = test_of(**arrays, test="b.npz").source
+    assert (found.classes, [*found.labels]) == (("0", "1", "2"), [1, 0])
+    table = {"kind": "table", "file": "a.csv", "label": "k"}
+    found = test_of(**table, test="b.csv").source
+    assert (found.classes, [*found.labels]) == (("blue", "green", "red"), [2, 1])
+    with pytest.raises(InputError, match="labels of c.npz: got 3 of sample 0"):
+        test_of(**arrays, test="c.npz")
+    with pytest.raises(InputError, match="labels of c.csv: got 'grey'"):
+        test_of(**table, test="c.csv")
 
 
 def test_files_and_arrays_that_are_missing_are_told(folder):

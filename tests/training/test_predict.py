@@ -81,6 +81,27 @@ def test_outputs_on_cells_are_pictures_and_arrays_of_any_size(tmp_path):
     )
 
 
+def test_files_of_one_name_are_told_apart(model, tmp_path):
+    inputs, _ = samples()
+    files = [tmp_path / "a" / "new.npy", tmp_path / "b" / "new.npy"]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        np.save(file, inputs[number : number + 1])
+    predict(Model.load(model), files, tmp_path)
+    found = rows(tmp_path / "predictions.csv")
+    assert [row["file"] for row in found] == [str(file) for file in files]
+
+
+def test_outputs_of_one_name_do_not_replace_each_other(tmp_path):
+    files = [tmp_path / "a" / "new.npy", tmp_path / "b" / "new.npy"]
+    for file in files:
+        file.parent.mkdir()
+        np.save(file, np.ones((1, 1, 1, 12, 10)))
+    with pytest.raises(InputError, match="both go to .*new-predicted.npy"):
+        predict(smoothing(), files, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_of_tables(tmp_path):
     layer = {"kind": "dense", "channels": 1}
     weights = {"W1": np.array([[1.0, -2.0]]), "b1": np.array([0.5])}
