@@ -75,6 +75,11 @@ class Normalisation:
             found = np.maximum(found, 0) ** 2
         return np.asarray(found, values.dtype)
 
+    def over(self, channels: int) -> Normalisation:
+        """Of so many channels, among which each of these has an equal share, one after the other:
+        what lies on cells may be the outputs of a dense layer."""
+        return self.of_outputs(np.arange(channels), channels)
+
     def of_outputs(self, order: np.ndarray, size: int) -> Normalisation:
         """With some of the outputs of a sample, channel by channel, as channels.
 

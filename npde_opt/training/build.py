@@ -195,7 +195,10 @@ class _Layer:
     def _stencil(self, place: Place, channels: int) -> Stencil | Mixing:
         s = self.section
         kernel, stride = _along(s.kernel, place.dim), _along(s.stride, place.dim)
-        if _all_one(kernel) and _all_one(stride):
+        padding = None if s.padding is None else _along(s.padding, place.dim)
+        # Padding makes more cells of any kernel.
+        widened = padding is not None and np.any(padding)
+        if _all_one(kernel) and _all_one(stride) and not widened:
             return Mixing(place, channels)
         return Stencil(
             place,
@@ -203,7 +206,7 @@ class _Layer:
             kernel,
             stride=stride,
             dilation=_along(s.dilation, place.dim),
-            padding=None if s.padding is None else _along(s.padding, place.dim),
+            padding=padding,
             mode=s.outside,
         )
 

@@ -18,6 +18,7 @@ import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,16 +61,24 @@ class Exported:
 def layers(model: Model) -> list[Exported]:
     """Raises InputError for layers that others do not have."""
     dim = len(cells_along(model.shape))
-    return [_layer(n, s, model, dim) for n, s in enumerate(layers_of(model).layer)]
+    sections = layers_of(model).layer
+    for number, (one, after) in enumerate(pairwise(sections)):
+        if (one.kind, after.kind) == ("dense", "convolution"):
+            said = "a convolution behind a dense layer"
+            raise InputError(f"layer[{number + 1}]", said, "convolutions before those")
+    return [_layer(n, s, model, dim) for n, s in enumerate(sections)]
 
 
 def _layer(number: int, section: LayerSection, model: Model, dim: int) -> Exported:
     where = f"layer[{number}]"
-    if section.kind == "residual" or section.activation not in ("identity", *OPERATORS):
+    known = section.kind in ("convolution", "dense", "recurrent")
+    if not known or section.activation not in ("identity", *OPERATORS):
         said = f"{section.kind} with {section.activation}"
         raise InputError(
             where, said, "convolution, dense or recurrent, and no learnt activation"
         )
+    if section.linear:
+        raise InputError(f"{where}.linear", "true", "false: others have no such part")
     if section.outside != "zero":
         raise InputError(f"{where}.outside", section.outside, "zero")
     weight = model.weights[f"W{number + 1}"]
@@ -195,7 +204,10 @@ class Graph:
         self.arrays: dict[str, np.ndarray] = {}
         self.nodes: list[tuple[str, list[str], list[str], Record]] = []
         self._dim = len(cells_along(model.shape))
-        at = self._normalised("inputs", model.inputs.shift, model.inputs.scale)
+        at = "inputs"
+        if model.inputs.roots:
+            at = self._node("Sqrt", [at])
+        at = self._normalised(at, model.inputs.shift, model.inputs.scale)
         flat, last = False, 0
         for number, layer in enumerate(layers(model)):
             if layer.kind == "recurrent":
@@ -210,7 +222,12 @@ class Graph:
         if not flat:
             self.target += [f"cells {axis}" for axis in "zyx"[3 - self._dim :]]
         if not model.outputs.trivial:
-            at = self._scaled(at, model.outputs.scale, model.outputs.shift, flat)
+            each = model.outputs.over(last)
+            at = self._scaled(at, each.scale, each.shift, flat)
+        if model.outputs.roots:
+            # Squares, of what is not below 0.
+            at = self._node("Relu", [at])
+            at = self._node("Mul", [at, at])
         self.nodes.append(("Identity", [at], ["outputs"], {}))
 
     def _node(self, kind: str, given: list[str], **keys: Plain) -> str:
@@ -275,6 +292,20 @@ def export(model: Model, path: Path) -> None:
         file.write(content)
 
 
+def _told(model: Model) -> list[str]:
+    """What a state_dict leaves to who uses it."""
+    found, x, y = list[str](), model.inputs, model.outputs
+    if not x.trivial:
+        given = "sqrt(x)" if x.roots else "x"
+        text = f"({given} - {x.shift.tolist()}) / {x.scale.tolist()}"
+        found.append(f"  give it {text} by channel: normalisation is not in it")
+    if not y.trivial:
+        square = ", squared" if y.roots else ""
+        text = f"{y.scale.tolist()} y + {y.shift.tolist()}{square}"
+        found.append(f"  take {text} by channel of what it gives")
+    return found
+
+
 def _needed(package: str, remedy: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise InputError("FILE", f"no {package} package", remedy)
@@ -293,9 +324,13 @@ def main(argv: Sequence[str]) -> int:
     )
     options = p.parse_args(list(argv))
     try:
-        export(Model.load(options.model), Path(options.file))
+        model = Model.load(options.model)
+        export(model, Path(options.file))
     except NpdeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(options.file)
+    if Path(options.file).suffix == ".pt":
+        for line in _told(model):
+            print(line)
     return 0

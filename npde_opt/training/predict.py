@@ -165,7 +165,7 @@ class Predictor:
         target = network.target
         cells = target.layout.shape[::-1]
         shape = (len(d), target.channels, *(1,) * (3 - len(cells)), *cells)
-        return self.model.outputs.undo(d.reshape(shape))
+        return self.model.outputs.over(target.channels).undo(d.reshape(shape))
 
 
 def _told(shape: Sequence[int]) -> str:

@@ -144,6 +144,39 @@ def test_onnx_gives_the_same_outputs(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
+def test_roots_and_outputs_of_several_cells_are_in_the_graph(tmp_path):
+    pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = Normalisation(np.array([0.5, 1.0]), np.array([2.0, 0.5]), roots=True)
+    # Two channels of targets on cells, of which a dense layer gives eight numbers.
+    outputs = Normalisation(np.array([1.0, 2.0]), np.array([2.0, 3.0]), roots=True)
+    made = model({"kind": "dense", "channels": 8}, inputs=inputs, outputs=outputs)
+    weights = {"W1": RNG.standard_normal((8, 84)), "b1": RNG.standard_normal(8)}
+    made = replace(made, weights=weights)
+    given = np.abs(INPUTS)
+    expected = Predictor(made)(given).reshape(4, 8)
+    plain = (np.sqrt(given) - [[[[[0.5]]], [[[1.0]]]]]) / [[[[[2.0]]], [[[0.5]]]]]
+    plain = plain.reshape(4, 84) @ weights["W1"].T + weights["b1"]
+    plain = plain * np.repeat([2.0, 3.0], 4) + np.repeat([1.0, 2.0], 4)
+    np.testing.assert_allclose(expected, np.maximum(plain, 0) ** 2, rtol=1e-12)
+    export(made, tmp_path / "m.onnx")
+    (found,) = ReferenceEvaluator(str(tmp_path / "m.onnx")).run(
+        None, {"inputs": given[:, :, 0].astype(np.float32)}
+    )
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_what_a_state_dict_has_not_is_told(tmp_path, capsys):
+    pytest.importorskip("torch")
+    path = tmp_path / "model.npz"
+    path.write_bytes(WHOLE.content())
+    assert main(["export", str(path), str(tmp_path / "m.pt")]) == 0
+    said = capsys.readouterr().out
+    assert "give it (x - [0.5, -1.0]) / [2.0, 0.5] by channel" in said
+    assert "take [2.0, 3.0, 4.0] y + [1.0, 2.0, 3.0] by channel" in said
+
+
 @pytest.mark.parametrize(
     "layer, said",
     [
@@ -153,6 +186,15 @@ def test_onnx_gives_the_same_outputs(tmp_path):
             r"layer\[0\]: got convolution with radial",
         ),
         (CONVOLUTION | {"outside": "replicate"}, r"layer\[0\].outside: got replicate"),
+        (
+            {"kind": "diffractive", "channels": 3},
+            r"layer\[0\]: got diffractive with identity",
+        ),
+        (DENSE, r"layer\[1\]: got a convolution behind a dense layer"),
+        (
+            {"kind": "recurrent", "channels": 3, "linear": True, "activation": "tanh"},
+            r"layer\[0\].linear: got true",
+        ),
     ],
 )
 def test_layers_that_others_do_not_have_are_told(tmp_path, capsys, layer, said):

@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from small import COMM, problem, samples
 
+from npde_opt.cases.typed import read
 from npde_opt.errors import InputError
+from npde_opt.grids import Grid
+from npde_opt.training.build import network_of
 from npde_opt.training.problem import wrong
+from npde_opt.training.sections import LayerSection, NetworkSection
 from npde_opt.verify import taylor_test
 
 REFERENCE = (29.517526, 22.903912)
@@ -176,3 +180,12 @@ def test_noise_is_drawn_anew_in_every_epoch(tmp_path):
 def test_fresh_noise_needs_noise(tmp_path):
     with pytest.raises(InputError, match="data.fresh: .*noise"):
         problem(tmp_path, data="fresh = true")
+
+
+@pytest.mark.parametrize("padding, cells", [(None, (5, 4)), (0, (5, 4)), (1, (7, 6))])
+def test_kernels_of_one_cell_are_padded_too(padding, cells):
+    told = {"kind": "convolution", "channels": 2, "kernel": 1, "padding": padding}
+    given = {key: value for key, value in told.items() if value is not None}
+    layer = read("layer", given, LayerSection)
+    found = network_of(Grid((5, 4)), 1, [layer], read("network", {}, NetworkSection), 1)
+    assert found.target.layout.shape == cells
