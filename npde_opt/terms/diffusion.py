@@ -52,6 +52,9 @@ else:
 KEPT = 1 << 20
 """Cells a rank up to which what derivatives take of the coefficients is kept."""
 
+LEAST = 1 << 13
+"""Cells from which on loops over these pay for their loading, of some 20 ms."""
+
 
 class Diffusion(LinearTerm):
     """Linear diffusion with one coefficient for all directions, or one name a direction.
@@ -224,7 +227,8 @@ class DiffusionAt(LinearAt):
         if self._kept is None:
             D = np.asarray(self.D[0])
             shape = self.grid.local_shape
-            if not self._keeps or len(set(self.term.names)) > 1 or D.shape != shape:
+            one = len(set(self.term.names)) == 1 and D.shape == shape
+            if not (self._keeps and one and self.grid.size >= LEAST):
                 return None
             given = self.term.lines, self._all_weights, self._all_sums, D
             self._kept = KeptFaces(self.grid, *given)

@@ -10,7 +10,7 @@ from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.geometric import Hierarchy
-from npde_opt.linear.planes import gradients, levels
+from npde_opt.linear.planes import gradients, levels, stages
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import dense
 from npde_opt.misfits import LeastSquares
@@ -112,6 +112,29 @@ def test_the_cycle_is_symmetric_and_positive(name):
     size = np.abs(np.diag(products)).max()
     assert np.allclose(products, products.T, rtol=0, atol=1e-5 * size)
     assert np.all(np.linalg.eigvalsh(products) > 0)
+
+
+@pytest.mark.parametrize("name", GRIDS | MASKED)
+def test_one_call_does_what_the_legs_of_all_levels_do(name, monkeypatch):
+    grid, matrix = problem(name)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.kept_planes())
+    top, rng = cycle.top, np.random.default_rng(3)
+    found = []
+    for cells in (stages.CELLS, 0, stages.CELLS):
+        monkeypatch.setattr(stages, "CELLS", cells)
+        top.shape.put(rng.standard_normal(grid.active_size), 1.0, top.b)
+        given = top.inner(top.b).copy()
+        sums = cycle.cycle()
+        assert (cycle.stage._whole is not None) == (len(cycle.levels) > 1)
+        found.append((given, top.inner(top.x).copy(), np.array(sums)))
+        top.free()  # other fields, which the table has to follow
+        rng = np.random.default_rng(3)
+    for own in found[1:]:
+        for one, other in zip(found[0], own, strict=True):
+            np.testing.assert_allclose(
+                other, one, rtol=2e-5, atol=1e-6 * abs(one).max()
+            )
 
 
 @pytest.mark.parametrize("name", ["volume", "masked", "masked volume"])

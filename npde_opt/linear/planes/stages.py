@@ -29,6 +29,7 @@ from npde_opt.linear.planes.levels import (
     widened,
 )
 from npde_opt.linear.planes.runs import CHUNK
+from npde_opt.linear.planes.whole import CELLS, Whole
 from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class PlaneLevel:
         self.inverse = shape.zeros(precision)
         # Of what lies outside, too.
         self.inverse[...] = 1
-        self._factors = (precision(0), precision(0), precision(0))
-        self._v = np.zeros(CHUNK, precision)
+        self.factors = (precision(0), precision(0), precision(0))
+        self.v = np.zeros(CHUNK, precision)
         self._exchanges = dict[int, tuple[np.ndarray, Exchange]]()
         """With the fields, so that no other one gets the number of one of them."""
 
@@ -93,12 +94,12 @@ class PlaneLevel:
         return self.shape.zeros(self.precision)
 
     @cached_property
-    def _y(self) -> np.ndarray:
+    def y(self) -> np.ndarray:
         return self.shape.zeros(self.precision)
 
     def free(self) -> None:
         """Drops the work of a cycle."""
-        for name in ("b", "x", "_y"):
+        for name in ("b", "x", "y"):
             self.__dict__.pop(name, None)
         self._exchanges.clear()
 
@@ -113,7 +114,7 @@ class PlaneLevel:
         """New values, of the finest level, from planes with ghosts, times `scale`; sums = A 1."""
         centre, *couplings = (planes[o].reshape(-1) for o in self.shape.offsets)
         given = centre, tuple(couplings), before, scale
-        found = self.A, self._y, self.inverse, sums
+        found = self.A, self.y, self.inverse, sums
         bound = float(galerkin_loops.take(*given, *found, self.shape.whole))
         self.bounds = bound, bound
         for field in (*self.values(), self.inverse):
@@ -121,13 +122,13 @@ class PlaneLevel:
 
     def values(self) -> list[np.ndarray]:
         """Couplings and, while values are new, the diagonal."""
-        return [*self.A, self._y]
+        return [*self.A, self.y]
 
     def take_from_above(self) -> None:
         """New values of the level below, at owned cells."""
         shape, below = self.shape, self._below
-        fine = self.A, self._y, shape.geometry
-        coarse = below.A, below._y, below.shape.geometry
+        fine = self.A, self.y, shape.geometry
+        coarse = below.A, below.y, below.shape.geometry
         galerkin_loops.coarsen(*fine, *self._galerkin, *coarse)
 
     def complete(self) -> None:
@@ -137,7 +138,7 @@ class PlaneLevel:
             self.box.exchange(*(shape.view(field) for field in self.values()))
         for field in self.values():
             shape.wrap(field)
-        given = self.A, self._y, shape.steps, self.inverse, shape.whole
+        given = self.A, self.y, shape.steps, self.inverse, shape.whole
         self.bounds = galerkin_loops.finish(*given)
         shape.wrap(self.inverse)
 
@@ -156,16 +157,16 @@ class PlaneLevel:
         rho = 1 / (2 * ratio - 1 / ratio)
         factors = 1 / middle, rho / ratio, 2 * rho / half
         begin, a, c = (self.precision(factor) for factor in factors)
-        self._factors = begin, a, c
+        self.factors = begin, a, c
 
     def link(self, below: PlaneLevel, halved: Lines) -> None:
         """The next level."""
         self._below = below
         between = (self.box, below.box), (self.shape, below.shape), halved
-        self._restriction = restriction(*between)
-        self._prolongation = prolongation(*between)
+        self.restriction = restriction(*between)
+        self.prolongation = prolongation(*between)
         self._galerkin = galerkin(self.box, below.box, halved)
-        self._row, self._row_below = (
+        self.row, self.row_below = (
             np.zeros(shape.cells[0] + 2, SINGLE) for shape in (self.shape, below.shape)
         )
 
@@ -188,15 +189,15 @@ class PlaneLevel:
         """x = q(D^-1 A) D^-1 b, and b of the next level."""
         self.exchange(self.b)
         values = self.A, self.inverse, self.b, self.x, self._below.b
-        how = self._factors, self._restriction, self.shape.geometry
-        sweeps.down(*values, *how, self._y, self._v, self._row)
+        how = self.factors, self.restriction, self.shape.geometry
+        sweeps.down(*values, *how, self.y, self.v, self.row)
 
     def up(self) -> tuple[float, float]:
         """x := x + P e, x := x + q(D^-1 A) D^-1 (b - A x); own parts of b^T x and x^T x."""
         self._below.exchange(self._below.x)
         values = self.A, self.inverse, self.b, self.x, self._below.x
-        how = self._factors, self._prolongation, self.shape.geometry
-        return sweeps.up(*values, *how, self._y, self._v, self._row_below)
+        how = self.factors, self.prolongation, self.shape.geometry
+        return sweeps.up(*values, *how, self.y, self.v, self.row_below)
 
 
 class Stage:
@@ -235,6 +236,8 @@ class Stage:
         last = own == len(halved)
         self._gathering = Gathering(box, last) if box.is_cut else None
         self._rest: Stage | None = None
+        self._whole: Whole | None = None
+        """The cycle in one call, with the present values."""
         if self._gathering is None:
             return
         if active is not None and not last:
@@ -246,6 +249,7 @@ class Stage:
 
     def drop(self) -> None:
         """Keeps nothing but the first level's shape: other levels are in use for good."""
+        self._whole = None
         for level in self.levels:
             level.drop()
         self.levels, self._rest = self.levels[:1], None
@@ -253,6 +257,7 @@ class Stage:
 
     def refine(self) -> None:
         """New values of all levels below the first. Collective."""
+        self._whole = None
         first, last = self.levels[0], self.levels[-1]
         for level in self.levels[:-1]:
             if level is not first:
@@ -289,6 +294,11 @@ class Stage:
 
     def cycle(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
+        if self._is_alone:
+            whole = self._whole
+            if whole is None or not whole.goes_over(self.levels[0]):
+                whole = self._whole = Whole(self.levels, self.inverse)
+            return whole.run()
         for level in self.levels[:-1]:
             level.down()
         self._solve_last()
@@ -296,6 +306,12 @@ class Stage:
         for level in self.levels[-2::-1]:
             found = level.up()
         return found
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether all levels are this rank's, and so small that their fields are kept."""
+        some = self._gathering is None and len(self.levels) > 1
+        return some and self.levels[0].shape.size <= CELLS
 
     def _solve_last(self) -> None:
         last = self.levels[-1]
