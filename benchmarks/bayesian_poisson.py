@@ -7,7 +7,7 @@ times prod exp(-(log theta)^2 / 8), is in log theta that of the prior N(4, 2^2),
 d log theta. Data are those of the true theta (1; 0.1 on four squares, 10 on four others) on
 256 x 256; the published ones are within 2e-4 of them.
 
-    python benchmarks/bayesian_poisson.py [--method hmc] [--chains 4] [--steps 50000]
+    python benchmarks/bayesian_poisson.py [--method hmc] [--chains 4] [--steps 50000] [--temperatures 12]
     mpirun -n 2 python benchmarks/bayesian_poisson.py --folder DIR     # chains over the ranks
 
 goes on where DIR has chains of before. Prints means of theta with their Monte Carlo errors,
@@ -272,6 +272,10 @@ def sampled(
     print(
         f"rank {comm.rank}: steps {found.steps}, taken {found.acceptance}", flush=True
     )
+    if found.swaps:
+        pairs = zip(found.temperatures[1:], found.swaps, strict=True)
+        told = ", ".join(f"{t:g} {rate:.0%}" for t, rate in pairs)
+        print(f"rank {comm.rank}: exchanges with temperatures: {told}", flush=True)
     traces = comm.allgather(found.traces[:, :, 2:])
     return np.concatenate(traces)
 
@@ -311,6 +315,7 @@ def main() -> None:
     p.add_argument("--burn-in", type=int, default=2_000)
     p.add_argument("--every", type=int, default=10)
     p.add_argument("--leaps", type=int, default=10, help="of hmc")
+    p.add_argument("--temperatures", type=int, default=1, help="of every chain")
     p.add_argument("--folder", type=Path)
     p.add_argument("--means", type=Path)
     o = p.parse_args()
@@ -326,6 +331,7 @@ def main() -> None:
         1000,
         seed=1 + comm.rank,
         leaps=o.leaps,
+        temperatures=o.temperatures,
     )
     theta = sampled(laplace, settings, o.folder, begin)
     found = [diagnose(f"theta_{k}", theta[:, :, k]) for k in range(SQUARES**2)]
@@ -338,6 +344,7 @@ def main() -> None:
         "fewest effective": f"{fewest:.0f}",
         "worst R-hat": f"{worst:.3f}",
         "mirrored squares, in errors": f"{mirrored(found):.2f}",
+        "temperatures": o.temperatures,
         "seconds": f"{time.time() - begin:.0f}",
     }
     report("Bayesian Poisson", [summary], o.out.with_name("bayesian_poisson_sum.json"))

@@ -49,6 +49,13 @@ class SamplingTable(Table, kw_only=True):
         ),
     ] = 0
     leaps: Annotated[Count, Meta(description="of a trajectory of hmc at most")] = 5
+    temperatures: Annotated[
+        Count | list[Annotated[float, Meta(ge=1)]],
+        Meta(
+            description="copies of every chain at temperatures of the misfit, which exchange their "
+            "places: how many, itself included, or [1.0, ...]"
+        ),
+    ] = 1
 
 
 class QuantitySection(Table, kw_only=True):

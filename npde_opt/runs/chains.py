@@ -47,12 +47,15 @@ from npde_opt.sampling.run import Sampled
 
 FOLDER, MINIMIZER, FIRST, FIGURE = "samples", "minimizer", "modes", "samples.png"
 INFERENCE = "inference.zarr"
+RARE = 0.05
+"""Share of exchanges between temperatures that are taken, below which copies are of little use."""
 MODES = 4
 """Coordinates along the directions that the data tell most of, in the trace."""
 
 
 def settings_of(section: SamplingTable, seed: int) -> SamplingSettings:
     """Raises InputError naming the key, for what cannot be."""
+    asked = section.temperatures
     return SamplingSettings(
         section.method,
         section.steps,
@@ -63,6 +66,7 @@ def settings_of(section: SamplingTable, seed: int) -> SamplingSettings:
         section.checkpoint,
         seed,
         section.leaps,
+        asked if isinstance(asked, int) else tuple(asked),
     )
 
 
@@ -305,6 +309,16 @@ def metrics(found: Sampled, settings: SamplingSettings) -> Record:
         "fewest_effective_samples": fewest.ess,
         SAMPLED: figures,
     }
+    if found.swaps:
+        record["temperatures"] = list(found.temperatures)
+        record["swap_rates"] = list(found.swaps)
+        rare = min(found.swaps)
+        if rare < RARE:
+            hot = found.temperatures[found.swaps.index(rare) + 1]
+            record["swaps_note"] = (
+                f"only {rare:.1%} of exchanges with the temperature {hot:g} are taken: more "
+                "temperatures between 1 and the last one are needed"
+            )
     if worst.rhat >= MIXED:
         record["chains_note"] = (
             f"chains do not agree: R-hat of {worst.name} is {worst.rhat:.3g}, {MIXED} at most "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from petsc4py import PETSc
@@ -46,36 +46,23 @@ class Progress:
     failed: int = 0
 
 
-@dataclass
-class Chain:
-    """
+class Walk:
+    """Steps, and how long they are.
+
     Args:
         moves: of the target.
         settings: see SamplingSettings.
         start: where it begins; a copy is taken.
-        figures: what the trace has of a sample. look: is given each, too.
-
-    Attributes:
-        rows: of the trace: J, the probability of the step, and the figures.
 
     Raises:
         InputError: for a start where the objective is not finite, or outside bounds.
         SolverError: where a solve fails there.
     """
 
-    moves: Moves
-    settings: SamplingSettings
-    start: PETSc.Vec
-    figures: Figures
-    rows: list[np.ndarray] = field(default_factory=list)
-    look: Look | None = None
-
-    def __post_init__(self) -> None:
-        self.here = self._from(self.start.copy())
-        self.mean, self.squares = self.start.duplicate(), self.start.duplicate()
-        for vec in (self.mean, self.squares):
-            vec.set(0.0)
-        self.progress = Progress(0, self.settings.step)
+    def __init__(self, moves: Moves, settings: SamplingSettings, start: PETSc.Vec):
+        self.moves, self.settings = moves, settings
+        self.here = self._from(start.copy())
+        self.progress = Progress(0, settings.step)
 
     def _from(self, m: PETSc.Vec) -> Place:
         """Where it begins or goes on; takes the Vec over."""
@@ -85,6 +72,53 @@ class Chain:
         if not math.isfinite(place.value):
             raise InputError("the start of a chain", place.value, "a finite objective")
         return place
+
+    def goes_on(self, m: PETSc.Vec, progress: Progress) -> None:
+        """From there. Takes the Vec over."""
+        self.here.destroy()
+        self.here, self.progress = self._from(m), progress
+
+    def advance(self) -> float:
+        """One step; the probability with which it was taken."""
+        p, settings = self.progress, self.settings
+        self.here, chance, failed = self.moves.step(self.here, p.s, p.done)
+        p.done += 1
+        p.failed += failed
+        if p.done <= settings.burn_in:
+            gain = (chance - settings.target) / p.done**DECAY
+            p.s = min(LONGEST, max(LEAST_STEP, p.s * math.exp(gain)))
+        else:
+            p.accepted += chance
+        return chance
+
+    def destroy(self) -> None:
+        self.here.destroy()
+
+
+class Chain(Walk):
+    """
+    Args:
+        figures: what the trace has of a sample. The others: see Walk.
+
+    Attributes:
+        rows: of the trace: J, the probability of the step, and the figures.
+        look: is given each sample, too.
+    """
+
+    def __init__(
+        self,
+        moves: Moves,
+        settings: SamplingSettings,
+        start: PETSc.Vec,
+        figures: Figures,
+    ):
+        super().__init__(moves, settings, start)
+        self.figures = figures
+        self.rows = list[np.ndarray]()
+        self.look: Look | None = None
+        self.mean, self.squares = start.duplicate(), start.duplicate()
+        for vec in (self.mean, self.squares):
+            vec.set(0.0)
 
     @property
     def total(self) -> int:
@@ -97,22 +131,21 @@ class Chain:
         after = self.progress.done - self.settings.burn_in
         return self.progress.accepted / after if after > 0 else math.nan
 
+    @property
+    def swaps(self) -> tuple[float, ...]:
+        """Rates of exchanges between hot copies, of chains that have some (tempering.py)."""
+        return ()
+
     def run(self, steps: int) -> None:
         """Goes on for so many steps, or to the end. Collective."""
         for _ in range(min(steps, self.total - self.progress.done)):
-            self._step()
+            self.step()
 
-    def _step(self) -> None:
-        p, settings = self.progress, self.settings
-        self.here, chance, failed = self.moves.step(self.here, p.s, p.done)
-        p.done += 1
-        p.failed += failed
-        if p.done <= settings.burn_in:
-            gain = (chance - settings.target) / p.done**DECAY
-            p.s = min(LONGEST, max(LEAST_STEP, p.s * math.exp(gain)))
-            return
-        p.accepted += chance
-        if (p.done - settings.burn_in) % settings.every == 0:
+    def step(self) -> None:
+        """Goes on by one step, and keeps what is to be kept."""
+        chance = self.advance()
+        after = self.progress.done - self.settings.burn_in
+        if after > 0 and after % self.settings.every == 0:
             self._keep(chance)
 
     def _keep(self, chance: float) -> None:
@@ -154,15 +187,13 @@ class Chain:
         self, vectors: dict[str, PETSc.Vec], meta: Record, rows: np.ndarray
     ) -> None:
         """Goes on from there. Takes the Vecs over."""
-        self.here.destroy()
-        self.here = self._from(vectors["m"])
+        self.goes_on(vectors["m"], Progress(**meta))
         self.mean.destroy()
         self.squares.destroy()
         self.mean, self.squares = vectors["mean"], vectors["squares"]
-        self.progress = Progress(**meta)
         self.rows = list(rows)
 
     def destroy(self) -> None:
-        self.here.destroy()
+        super().destroy()
         self.mean.destroy()
         self.squares.destroy()

@@ -214,12 +214,20 @@ def _told(s: SamplingSettings) -> Record:
         "burn_in": s.burn_in,
         "every": s.every,
     }
-    # Other methods have none: chains from before there were any go on.
-    return told | ({"leaps": s.leaps} if s.method == "hmc" else {})
+    # Other methods and chains have none: those from before there were any go on.
+    if s.method == "hmc":
+        told["leaps"] = s.leaps
+    if s.tempered:
+        asked = s.temperatures
+        told["temperatures"] = asked if isinstance(asked, int) else list(asked)
+    return told
 
 
 def _refuse(found: Checkpoint, settings: SamplingSettings, told: Record) -> None:
     before = found.extra.get("sampling", {})
+    # Chains without copies do not go on with those of some.
+    told = {"temperatures": 1} | told
+    before = {"temperatures": 1} | before
     for key, now in told.items():
         was = before.get(key)
         if key == LEAST and was is not None and math.isclose(was, now, **SAME):

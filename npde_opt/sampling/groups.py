@@ -18,7 +18,7 @@ from npde_opt.parameters import ParameterSpace
 from npde_opt.posterior import Laplace
 from npde_opt.sampling.chain import Chain, Figures
 from npde_opt.sampling.folder import Kept
-from npde_opt.sampling.run import Ended, Sampled, ended, joined, told
+from npde_opt.sampling.run import Ended, Sampled, ended, joined, levels, told
 from npde_opt.sampling.settings import SamplingSettings
 
 OPTION = "--chain-groups"
@@ -167,7 +167,7 @@ def sample_in_groups(
     there.destroy()
     own.Free()
     parts = [_unpacked(laplace.space, whole[k]) for k in range(settings.chains)]
-    answer = joined(names, parts)
+    answer = joined(names, parts, levels(laplace, settings))
     for part in parts:
         part.mean.destroy()
         part.squares.destroy()

@@ -13,12 +13,14 @@ probability exp(L(m', m) - L(m, m')) where that is below 1,
 (Cotter, Roberts, Stuart and White, Statistical Science 28 (2013); Beskos et al., Journal of
 Computational Physics 335 (2017).) Without the terms in g it is that of pCN. Outside the bounds of
 the parameters, and where a solve fails, J is infinite: no step leads there.
+
+At a temperature T of the misfit, J is misfit / T + regularization (tempering.py).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from petsc4py import PETSc
@@ -37,6 +39,8 @@ class Place:
     Attributes:
         value: J. rest: I. slope: g, None without drift. image: Q^-1 g.
         error: of a solve that failed here; J is then infinite.
+        cold, misfit, gradient: J and the misfit at temperature 1, and dJ/dm there, None without
+            drift: from these the place is known at any other.
     """
 
     m: PETSc.Vec
@@ -45,6 +49,9 @@ class Place:
     slope: PETSc.Vec | None = None
     image: PETSc.Vec | None = None
     error: SolverError | None = None
+    cold: float = math.inf
+    misfit: float = math.inf
+    gradient: PETSc.Vec | None = None
 
     @property
     def length(self) -> float:
@@ -53,8 +60,15 @@ class Place:
             return 0.0
         return float(self.slope.dot(self.image))
 
+    def forget(self) -> None:
+        """Gives back what is of its temperature only; another place has the rest."""
+        for vec in (self.slope, self.image):
+            if vec is not None:
+                vec.destroy()
+
     def destroy(self) -> None:
-        for vec in (self.m, self.slope, self.image):
+        self.forget()
+        for vec in (self.m, self.gradient):
             if vec is not None:
                 vec.destroy()
 
@@ -82,13 +96,19 @@ class Moves:
     Args:
         drift: whether they go along the gradient (MALA).
         seed: of all that is drawn.
+        temperature: of the misfit, at least 1.
     """
 
     def __init__(
-        self, objective: Objective, reference: Reference, drift: bool, seed: int
+        self,
+        objective: Objective,
+        reference: Reference,
+        drift: bool,
+        seed: int,
+        temperature: float = 1.0,
     ):
         self.objective, self.reference = objective, reference
-        self.drift, self.seed = drift, seed
+        self.drift, self.seed, self.temperature = drift, seed, temperature
         self.center = reference.center()
         self._box = _box(objective)
 
@@ -124,22 +144,44 @@ class Moves:
         value = here.value
         if not math.isfinite(value):
             return Place(m, value)
+        gradient = here.gradient().copy() if self.drift else None
+        return self.adopted(Place(m, cold=value, misfit=here.misfit, gradient=gradient))
+
+    def adopted(self, place: Place) -> Place:
+        """The place as these moves see it, at their temperature, of one that other moves were at.
+        It shares the point and its gradient; nothing is solved for but Q^-1 g."""
+        m, gone = place.m, 1 - 1 / self.temperature
+        value = place.cold - gone * place.misfit
         away, pull = m.duplicate(), m.duplicate()
         away.waxpy(-1.0, self.center, m)
         self.reference.precision(away, pull)
-        place = Place(m, value, value - 0.5 * float(away.dot(pull)))
+        rest = value - 0.5 * float(away.dot(pull))
+        found = replace(place, value=value, rest=rest, slope=None, image=None)
         if self.drift:
-            place.slope = here.gradient().copy()
-            place.slope.axpy(-1.0, pull)
+            found.slope = self._gradient(place)
+            found.slope.axpy(-1.0, pull)
             # Far away a gradient may overflow where the value does not: no step leads there either.
-            if math.isfinite(place.slope.norm()):
-                place.image = m.duplicate()
-                self.reference.apply(place.slope, place.image)
+            if math.isfinite(found.slope.norm()):
+                found.image = m.duplicate()
+                self.reference.apply(found.slope, found.image)
             else:
-                place.value = place.rest = math.inf
+                found.value = found.rest = math.inf
         for vec in (away, pull):
             vec.destroy()
-        return place
+        return found
+
+    def _gradient(self, place: Place) -> PETSc.Vec:
+        """dJ/dm at the temperature; the caller's."""
+        assert place.gradient is not None
+        found = place.gradient.copy()
+        if self.temperature != 1:
+            penalty, here = found.duplicate(), self.objective.linearize(place.m)
+            here.regularization_gradient(penalty)
+            here.destroy()
+            found.scale(1 / self.temperature)
+            found.axpy(1 - 1 / self.temperature, penalty)
+            penalty.destroy()
+        return found
 
     def step(self, here: Place, s: float, number: int) -> tuple[Place, float, bool]:
         """(where the chain goes, the probability with which the step was taken, whether a solve

@@ -3,6 +3,7 @@ its minimizer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from petsc4py import PETSc
@@ -46,13 +47,37 @@ class AroundPrior:
 
 
 class AroundPosterior:
-    """N(m, C) of the Laplace approximation."""
+    """N(m, C) of the Laplace approximation; of that with the misfit over a temperature T
 
-    def __init__(self, laplace: Laplace):
-        self.laplace = laplace
+    N(m - (1 - 1/T) C_T R'(m), C_T),   C_T = (P + D / T)^-1,
+
+    as dR/dm + 1/T d(misfit)/dm = (1 - 1/T) R'(m) at the minimizer m: at 1 this is the posterior,
+    and the prior where T is large.
+
+    Args:
+        temperature: T, at least 1.
+    """
+
+    def __init__(self, laplace: Laplace, temperature: float = 1.0):
+        self.laplace, self.temperature = laplace, temperature
+        if temperature != 1:
+            values = laplace.pairs.values / temperature
+            pairs = replace(laplace.pairs, values=values, duals=laplace.dual, seen=None)
+            fixed = laplace.fixed
+            self.laplace = Laplace(
+                laplace.at, laplace.settings, fixed=fixed, pairs=pairs
+            )
 
     def center(self) -> PETSc.Vec:
-        return self.laplace.at.m.copy()
+        m = self.laplace.at.m.copy()
+        if self.temperature != 1:
+            pull, moved = m.duplicate(), m.duplicate()
+            self.laplace.at.regularization_gradient(pull)
+            self.laplace.apply(pull, moved)
+            m.axpy(1 / self.temperature - 1, moved)
+            pull.destroy()
+            moved.destroy()
+        return m
 
     def change(self, seed: int) -> PETSc.Vec:
         return self.laplace.change(seed)

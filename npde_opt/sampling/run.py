@@ -21,6 +21,7 @@ from npde_opt.sampling.folder import COLUMNS, Folder, Kept
 from npde_opt.sampling.moves import Moves
 from npde_opt.sampling.reference import AroundPosterior, AroundPrior, Reference
 from npde_opt.sampling.settings import SamplingSettings
+from npde_opt.sampling.tempering import LEVELS, Ladder, ladder
 from npde_opt.sampling.trajectories import Trajectories
 
 STARTS = 1 << 20
@@ -36,6 +37,8 @@ class Sampled:
         mean, variance: of the parameters over all chains; they belong to this.
         steps: length of a chain's step. acceptance: of every chain. failed: steps of every chain
             that were not taken as a solve failed.
+        temperatures: of every chain's copies, itself the first. swaps: rates of exchanges between
+            neighbours among them, means over the chains.
     """
 
     names: tuple[str, ...]
@@ -45,6 +48,8 @@ class Sampled:
     steps: tuple[float, ...]
     acceptance: tuple[float, ...]
     failed: tuple[int, ...]
+    temperatures: tuple[float, ...] = (1.0,)
+    swaps: tuple[float, ...] = ()
 
     def diagnoses(self) -> list[Diagnosis]:
         """Of every figure, and of the objective first."""
@@ -88,7 +93,8 @@ def sample(
     names = tuple(names)
     every = range(settings.chains)
     chains = ended(laplace, settings, names, figures, every, out, identity, watch, kept)
-    found = joined(names, [told(chain) for chain in chains])
+    ends = [told(chain) for chain in chains]
+    found = joined(names, ends, levels(laplace, settings))
     for chain in chains:
         chain.moves.destroy()
         chain.destroy()
@@ -109,11 +115,6 @@ def ended(
     """The chains of these numbers at their ends; arguments as of `sample`. They belong to the
     caller, with their moves."""
     objective = laplace.objective
-    around = (
-        AroundPrior(laplace.prior)
-        if settings.method == "pcn"
-        else AroundPosterior(laplace)
-    )
     with collective(objective.everyone):
         check_names(names)
     _check_figures(laplace, names, figures)
@@ -121,26 +122,65 @@ def ended(
     if out is not None:
         least, words = laplace.at.value, dict(identity or {})
         folder = Folder(Path(out), objective, settings, names, least, words, kept)
+    temperatures = levels(laplace, settings)
+    around = [_around(laplace, settings, t) for t in temperatures]
     chains = []
     for number in numbers:
         seed = child(settings.seed, number)
-        moves = _moves(objective, around, settings, seed)
-        start = laplace.change(child(seed, STARTS))
-        start.axpy(1.0, laplace.at.m)
-        moves.cut(start)
-        chain = Chain(moves, settings, start, figures)
-        start.destroy()
+        chain = _begun(laplace, around, settings, temperatures, seed, figures)
         _to_its_end(chain, folder, number, watch)
         chains.append(chain)
     return chains
 
 
+def levels(laplace: Laplace, settings: SamplingSettings) -> tuple[float, ...]:
+    """Temperatures of every chain's copies, itself the first."""
+    asked = settings.temperatures
+    return ladder(laplace.values, asked) if isinstance(asked, int) else asked
+
+
+def _around(laplace: Laplace, settings: SamplingSettings, t: float) -> Reference:
+    if settings.method == "pcn":
+        return AroundPrior(laplace.prior)
+    return AroundPosterior(laplace, t)
+
+
+def _begun(
+    laplace: Laplace,
+    around: Sequence[Reference],
+    settings: SamplingSettings,
+    temperatures: tuple[float, ...],
+    seed: int,
+    figures: Figures,
+) -> Chain:
+    """A chain, at samples of the Laplace posterior that are moved into the bounds."""
+    moves, starts = list[Moves](), list[PETSc.Vec]()
+    for level, t in enumerate(temperatures):
+        own = child(seed, LEVELS + level) if level else seed
+        moves.append(_moves(laplace.objective, around[level], settings, own, t))
+        start = laplace.change(child(own, STARTS))
+        start.axpy(1.0, laplace.at.m)
+        moves[0].cut(start)
+        starts.append(start)
+    if len(moves) > 1:
+        chain: Chain = Ladder(moves, settings, starts, figures)
+    else:
+        chain = Chain(moves[0], settings, starts[0], figures)
+    for start in starts:
+        start.destroy()
+    return chain
+
+
 def _moves(
-    objective: Objective, around: Reference, settings: SamplingSettings, seed: int
+    objective: Objective,
+    around: Reference,
+    settings: SamplingSettings,
+    seed: int,
+    temperature: float,
 ) -> Moves:
     if settings.method == "hmc":
-        return Trajectories(objective, around, settings.leaps, seed)
-    return Moves(objective, around, settings.method == "mala", seed)
+        return Trajectories(objective, around, settings.leaps, seed, temperature)
+    return Moves(objective, around, settings.method == "mala", seed, temperature)
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -199,18 +239,21 @@ class Ended:
     step: float
     acceptance: float
     failed: int
+    swaps: tuple[float, ...] = ()
 
 
 def told(chain: Chain) -> Ended:
     """Of a chain at its end."""
     p = chain.progress
     rows = np.array(chain.rows)
-    return Ended(
-        rows, chain.mean, chain.squares, p.kept, p.s, chain.acceptance, p.failed
-    )
+    taken = chain.acceptance
+    vectors = chain.mean, chain.squares
+    return Ended(rows, *vectors, p.kept, p.s, taken, p.failed, chain.swaps)
 
 
-def joined(names: tuple[str, ...], chains: Sequence[Ended]) -> Sampled:
+def joined(
+    names: tuple[str, ...], chains: Sequence[Ended], temperatures: tuple[float, ...]
+) -> Sampled:
     """Means over all chains; the variance has that between their means too."""
     count, kept = len(chains), chains[0].kept
     mean = chains[0].mean.duplicate()
@@ -234,4 +277,6 @@ def joined(names: tuple[str, ...], chains: Sequence[Ended]) -> Sampled:
         tuple(chain.step for chain in chains),
         tuple(chain.acceptance for chain in chains),
         tuple(chain.failed for chain in chains),
+        temperatures,
+        tuple(np.mean([chain.swaps for chain in chains], axis=0).tolist()),
     )

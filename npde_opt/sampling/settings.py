@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from npde_opt.errors import InputError
 
 METHODS = {
@@ -14,6 +16,13 @@ METHODS = {
 }
 TARGETS = {"pcn": 0.3, "gpcn": 0.4, "mala": 0.6, "hmc": 0.7}
 """Shares of accepted steps that the burn-in aims at."""
+
+
+MOST = 200
+"""Temperatures of a chain at most."""
+RISING = (
+    f"a number from 1 to {MOST}, or so many rising temperatures, the first of them 1"
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class SamplingSettings:
         checkpoint: steps between two checkpoints.
         seed: of all that is drawn.
         leaps: of a trajectory of hmc at most.
+        temperatures: of every chain's copies, which it exchanges its place with (tempering.py):
+            how many, itself included, or these, rising from 1.
 
     Raises:
         InputError: for a number outside its range.
@@ -43,6 +54,7 @@ class SamplingSettings:
     checkpoint: int = 100
     seed: int = 0
     leaps: int = 5
+    temperatures: int | tuple[float, ...] = 1
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -55,10 +67,26 @@ class SamplingSettings:
             "every", self.every <= self.steps, f"at most {self.steps}, the steps"
         )
         self._check("step", 0 < self.step <= 1, "a number > 0 and <= 1")
+        self._check("temperatures", self._rise(), RISING)
+
+    def _rise(self) -> bool:
+        """Whether temperatures are such."""
+        asked = self.temperatures
+        if isinstance(asked, int):
+            return 1 <= asked <= MOST
+        found = np.array(asked, float)
+        whole = 1 <= found.size <= MOST and bool(np.isfinite(found).all())
+        return whole and found[0] == 1 and bool((np.diff(found) > 0).all())
 
     def _check(self, name: str, good: bool, allowed: str) -> None:
         if not good:
             raise InputError(f"sampling.{name}", getattr(self, name), allowed)
+
+    @property
+    def tempered(self) -> bool:
+        """Whether chains have hot copies."""
+        asked = self.temperatures
+        return (asked if isinstance(asked, int) else len(asked)) > 1
 
     @property
     def target(self) -> float:

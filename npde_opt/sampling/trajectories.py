@@ -36,9 +36,14 @@ class Trajectories(Moves):
     """
 
     def __init__(
-        self, objective: Objective, reference: Reference, leaps: int, seed: int
+        self,
+        objective: Objective,
+        reference: Reference,
+        leaps: int,
+        seed: int,
+        temperature: float = 1.0,
     ):
-        super().__init__(objective, reference, True, seed)
+        super().__init__(objective, reference, True, seed, temperature)
         self.leaps = leaps
 
     def tried(self, here: Place, lengths: Lengths, seed: int) -> tuple[Place, float]:
