@@ -99,6 +99,7 @@ chains = 2
 steps = 8
 burn_in = 2
 checkpoint = 5
+temperatures = 3
 """
 
 
@@ -114,6 +115,8 @@ def test_a_finished_run_goes_on_for_its_chains(tmp_path):
     figures = ["objective", "mode_1", "mode_2", "mode_3", "mode_4"]
     assert list(metrics["sampled"]) == figures
     assert metrics["chains"] == 2 and len(metrics["acceptance"]) == 2
+    assert metrics["temperatures"][0] == 1 and len(metrics["temperatures"]) == 3
+    assert len(metrics["swap_rates"]) == 2 and min(metrics["swap_rates"]) > 0
     fields = arrays(out / "posterior.vti")
     assert "D_sample_0" not in fields
     assert list_fields(out / "posterior.zarr") == ["D[0]"]

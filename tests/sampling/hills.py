@@ -18,7 +18,7 @@ VALUE, SIGMA, CENTER = 1.0, 0.2, 0.15
 
 class Squares:
     def __init__(self, comm):
-        self.grid = Grid((2, 2), comm=comm)
+        self.grid = Grid((4, 3), comm=comm)
         unknown = Unknown("p", "identity", block=Shared(1))
         self.space = ParameterSpace(self.grid, [unknown])
         self.counters, self.experiments = Counters(), [None]

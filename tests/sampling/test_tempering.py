@@ -21,20 +21,20 @@ def number(laplace):
     return ["p"], lambda m: laplace.space.values(m, "p")
 
 
-@pytest.mark.parametrize(("method", "steps"), [("gpcn", 4000), ("hmc", 1500)])
+@pytest.mark.parametrize(("method", "steps"), [("pcn", 1500), ("hmc", 500)])
 def test_weights_of_two_hills(method, steps):
     laplace = hills()
-    settings = SamplingSettings(method, steps, burn_in=200, chains=2, temperatures=6)
+    settings = SamplingSettings(method, steps, burn_in=100, chains=2, temperatures=3)
     found = sample(laplace, settings, *number(laplace))
     told, exact = found.diagnoses()[1], share()
     on = (found.traces[:, :, 2] > 0).mean()
-    assert 0.55 < exact < 0.65 and told.mixed and told.ess > 60
+    assert 0.55 < exact < 0.65 and told.mixed and told.ess > 30
     assert abs(on - exact) < 4 * np.sqrt(exact * (1 - exact) / told.ess)
-    assert len(found.temperatures) == 6 and len(found.swaps) == 5
+    assert found.temperatures == (1.0, 4.0, 16.0) and len(found.swaps) == 2
     assert min(found.swaps) > 0.3
     found.destroy()
     # Without them a chain stays where it begins.
-    alone = SamplingSettings(method, 300, burn_in=200, chains=1)
+    alone = SamplingSettings(method, 200, burn_in=100, chains=1)
     found = sample(laplace, alone, *number(laplace))
     assert (found.traces[:, :, 2] > 0).all()
     assert found.temperatures == (1.0,) and found.swaps == ()
