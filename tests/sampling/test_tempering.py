@@ -33,8 +33,8 @@ def test_weights_of_two_hills(method, steps):
     assert found.temperatures == (1.0, 4.0, 16.0) and len(found.swaps) == 2
     assert min(found.swaps) > 0.3
     found.destroy()
-    # Without them a chain stays where it begins.
-    alone = SamplingSettings(method, 200, burn_in=100, chains=1)
+    # Without them a chain of local steps stays where it begins.
+    alone = SamplingSettings("hmc", 200, burn_in=100, chains=1)
     found = sample(laplace, alone, *number(laplace))
     assert (found.traces[:, :, 2] > 0).all()
     assert found.temperatures == (1.0,) and found.swaps == ()
