@@ -7,7 +7,8 @@ times prod exp(-(log theta)^2 / 8), is in log theta that of the prior N(4, 2^2),
 d log theta. Data are those of the true theta (1; 0.1 on four squares, 10 on four others) on
 256 x 256; the published ones are within 2e-4 of them.
 
-    python benchmarks/bayesian_poisson.py [--method hmc] [--chains 4] [--steps 50000] [--temperatures 12]
+    python benchmarks/bayesian_poisson.py [--method hmc] [--chains 4] [--steps 50000]
+    python benchmarks/bayesian_poisson.py --chains 1 --leaps 6 --temperatures 10
     mpirun -n 2 python benchmarks/bayesian_poisson.py --folder DIR     # chains over the ranks
 
 goes on where DIR has chains of before. Prints means of theta with their Monte Carlo errors,
