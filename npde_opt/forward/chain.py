@@ -13,9 +13,10 @@ and backward to add J_n to lambda_n.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,20 +41,24 @@ BeforeChange = Callable[[At, np.ndarray, np.ndarray, np.ndarray], None]
 """(n, u_n, du_n, dlambda_n): adds the derivative of J_n along du to dlambda_n, for n = N ... 0."""
 
 
-@runtime_checkable
-class Rare(Protocol):
+class Rare(ABC):
     """A visitor After that need not be called at every state."""
 
+    @abstractmethod
     def __call__(self, n: int, stages: Stages, /) -> None: ...
 
+    @abstractmethod
     def free(self, n: int) -> Free:
         """Once it was called at u_n: how far the next steps may go."""
 
 
-@runtime_checkable
-class Seldom(Protocol):
+class Seldom(ABC):
     """A visitor Before that does nothing at most states."""
 
+    @abstractmethod
+    def __call__(self, n: int, u: np.ndarray, adjoint: np.ndarray, /) -> None: ...
+
+    @abstractmethod
     def below(self, n: int) -> int:
         """The last state before u_n at which it does something; 0 where there is none."""
 

@@ -82,7 +82,7 @@ class FusedBase(Stepper):
         # Of all Euler's steps.
         self._dts = np.repeat(np.diff(self.times), self.scheme.stages)
         self._compiled: dict[int, Kernels] = {}
-        self._sums: list[np.ndarray] = []
+        self._fields: list[np.ndarray] = []
         self._clear()
 
     def _rate(self) -> float | np.ndarray:
@@ -94,12 +94,18 @@ class FusedBase(Stepper):
         return np.ascontiguousarray(np.where(self.grid.active, s, 0.0).T)
 
     def _clear(self) -> None:
-        """dJ/dtheta of the scalars and of the fields so far, and what the diffusion adds up."""
+        """Forgets dJ/dtheta of the scalars and of the fields, and what the diffusion adds up."""
         self._scalars = np.zeros(len(self.fields))
-        self._sums = [
-            np.zeros(self.grid.local_shape[::-1]) for field in self.fields if field
-        ]
+        self._fields = []
         self.diffusion.clear()
+
+    @property
+    def _sums(self) -> list[np.ndarray]:
+        """dJ/dtheta of the fields so far, from the first sweep back on."""
+        if not self._fields:
+            cells = self.grid.local_shape[::-1]
+            self._fields = [np.zeros(cells) for field in self.fields if field]
+        return self._fields
 
     def _kernels(self, u: np.ndarray) -> Kernels:
         """Of a state, which may have an axis of samples (see columns.py)."""

@@ -10,8 +10,18 @@ import numpy as np
 from npde_opt.aliases import Coefficients
 from npde_opt.forward.fused_spread import Cells, Constant, Faces
 from npde_opt.forward.linear_part import LinearPoint
+from npde_opt.grids import Grid
 from npde_opt.terms.diffusion import Diffusion, DiffusionAt
 from npde_opt.terms.state import Gradients
+
+
+def uniform(grid: Grid) -> bool:
+    """Whether all cells have one size."""
+
+    def find() -> bool:
+        return all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
+
+    return grid.once("uniform cells", find)
 
 
 class ConstantValues:
@@ -46,7 +56,7 @@ class ConstantValues:
             grid.mask is None
             and not grid.radial
             and all(b.kind in ("neumann", "periodic") for b in grid.boundaries.values())
-            and all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
+            and uniform(grid)
             and all(
                 len(set(n)) == 1 and np.ndim(coefficients[n[0]]) == 0 for n in names
             )
@@ -98,9 +108,7 @@ class FaceValues:
             self.points[c] = point, factor
         mass = linear.part.mass
         # All ranks ask for the same loops.
-        self.weighted = self.grid.radial or not all(
-            np.allclose(w, w[0], rtol=1e-12, atol=0) for w in self.grid.widths
-        )
+        self.weighted = self.grid.radial or not uniform(self.grid)
         self.scale = 1.0 if self.weighted else 1 / float(mass.flat[0])
         self._values = self._faces([self._conductances(p) for p in self.points])
         if self.weighted:
@@ -108,7 +116,7 @@ class FaceValues:
             self._values.append(np.ascontiguousarray(around.T))
         self._dk: Coefficients | None = None
         self._changes: list[np.ndarray] = []
-        self.sums: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []
         self._more: list[np.ndarray] = []
         self.clear()
 
@@ -167,9 +175,17 @@ class FaceValues:
             self._more = [np.zeros_like(s) for s in self.sums]
         return self._more
 
+    @property
+    def sums(self) -> list[np.ndarray]:
+        """Of faces, from the first sweep back on."""
+        if not self._sums:
+            shapes = [self._shape(d) for d in reversed(range(self.grid.dim))]
+            every = (shape for _ in range(self.count) for shape in shapes)
+            self._sums = [np.zeros(shape) for shape in every]
+        return self._sums
+
     def clear(self) -> None:
-        shapes = [self._shape(d) for d in reversed(range(self.grid.dim))]
-        self.sums = [np.zeros(shape) for _ in range(self.count) for shape in shapes]
+        self._sums = []
         self._more, self._dk, self._changes = [], None, []
 
     def _by_axis(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npde_opt.forward.fused_base import Checks, FusedBase
-from npde_opt.forward.layer import Free, Stages
+from npde_opt.forward.layer import Free, Runs, Stages
 from npde_opt.forward.watch import Looks
 from npde_opt.terms.state import distance
 
@@ -26,8 +26,8 @@ Rows = tuple[np.ndarray, list[np.ndarray]]
 """An array and its rows as states (see ghosted.Store.rows)."""
 
 
-class ManySteps(FusedBase):
-    """The stepper, with many steps in one call: layers that are `Runs` (see layer.py)."""
+class ManySteps(FusedBase, Runs):
+    """The stepper, with many steps in one call."""
 
     _trajectory: Rows | None = None
     """Of the trajectory that is under way."""
@@ -55,13 +55,14 @@ class ManySteps(FusedBase):
         whole = self._whole(n, 0, u)
         # A little less: what is near to it is looked at as well.
         most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
-        if free.looks is None:
+        looks = free.looks
+        if looks is None:
             checks = Checks.none(whole, most)
-        else:
-            checks = self._checks(n, u, most, free.looks)
+            return self._forth(whole, rows, dts, first, stages > 1, checks) // stages
+        assert isinstance(looks, Looks)
+        checks = self._checks(n, u, most, looks)
         done = self._forth(whole, rows, dts, first, stages > 1, checks)
-        if free.looks is not None:
-            self._looked(n, checks, free.looks)
+        self._looked(n, checks, looks)
         return done // stages
 
     def _checks(self, n: int, u: np.ndarray, most: float, looks: Looks) -> Checks:

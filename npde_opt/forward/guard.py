@@ -139,8 +139,11 @@ class Guard:
             return self.bound
         span = float(stepper.times[-1] - stepper.times[0]) / self.equation.inertia
         sources = [p for g in stepper.groups for p in g.others if p.term.stateless]
-        beside = stepper.boundary.size(looked_at(stepper.times))
-        values = [float(np.abs(start).max(initial=0.0)), beside]
+        beside = 0.0
+        if stepper.boundary.any:
+            beside = stepper.boundary.size(looked_at(stepper.times))
+        extremes = float(start.max(initial=0.0)), -float(start.min(initial=0.0))
+        values = [*extremes, beside]
         size = largest(
             self.grid.comm, max([*values, *(p.size() * span for p in sources)])
         )

@@ -8,6 +8,7 @@ behind a layer than before it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -15,7 +16,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.watch import Looks
 
 Stages = list[np.ndarray]
 
@@ -108,27 +108,28 @@ class Free:
     Args:
         until: the number of that state.
         norm: what the 2-norm of one before it may not exceed, or that one is looked at.
-        looks: at the rates, which are had on the way, or a state is looked at where they find
-            something.
+        looks: which the layers have on the way, or a state is looked at where they find something;
+            of a kind that the layers and the visitor know.
     """
 
     until: int
     norm: float = math.inf
-    looks: Looks | None = None
+    looks: object | None = None
 
     def up_to(self, stop: int) -> Free:
         """No further than a state."""
         return self if self.until <= stop else replace(self, until=stop)
 
 
-@runtime_checkable
-class Runs(Protocol):
+class Runs(ABC):
     """Layers of which many may go by in one call, one state after the other."""
 
     @property
+    @abstractmethod
     def together(self) -> bool:
         """Whether these do."""
 
+    @abstractmethod
     def forth(
         self, n: int, u: np.ndarray, free: Free, keep: bool
     ) -> tuple[int, list[Stages]] | None:
@@ -136,6 +137,7 @@ class Runs(Protocol):
         else of the last one; None where steps have to go one by one. States that are not kept are
         written over by the next steps."""
 
+    @abstractmethod
     def back(
         self, n: int, kept: Sequence[Sequence[np.ndarray]], adjoint: np.ndarray
     ) -> np.ndarray | None:

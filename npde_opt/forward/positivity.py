@@ -76,6 +76,11 @@ def rates_not_finite(
 
 def wrong_cells(grid: Grid, values: Numbers, zero: bool) -> tuple[int, float]:
     """In how many active cells, and the smallest value."""
+    if np.ndim(values) == 0:
+        # Of a number, once for all cells.
+        own = np.full(min(grid.active_size, 1), float(values))
+        right = own >= 0 if zero else own > 0
+        return (0, 0.0) if right.all() else (grid.active_size, float(own[0]))
     own = np.broadcast_to(np.asarray(values, float), grid.local_shape)[grid.active]
     right = own >= 0 if zero else own > 0
     count = int(total(grid.comm, float(np.count_nonzero(~right))))

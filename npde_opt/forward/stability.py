@@ -21,6 +21,7 @@ Griffiths, Int. J. Numer. Meth. Fluids 4 (1984); Hundsdorfer, Verwer, ch. I.3 an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -51,6 +52,7 @@ LONGEST, LOOKS = 64, 16
 of all."""
 
 
+@functools.cache
 def amplification(scheme: Scheme) -> np.ndarray:
     """Coefficients of R(z) - 1 of the explicit tableau, from z^1 on."""
     size = scheme.stages + 1

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.forward.chain import Rare, Seldom
 from npde_opt.forward.guard import Lookout
 from npde_opt.forward.layer import Free, Stages
 from npde_opt.observations import DataBlock, Observations, When
 
 
-class Watched:
-    """Checks the states of a trajectory and observes them: a visitor After.
+class Watched(Rare):
+    """Checks the states of a trajectory and observes them.
 
     Args:
         members: the experiments.
@@ -41,8 +42,8 @@ class Watched:
         return free.up_to(seen[0]) if seen else free
 
 
-class Pulled:
-    """Adds what data multipliers d do to an adjoint: a visitor Before.
+class Pulled(Seldom):
+    """Adds what data multipliers d do to an adjoint.
 
     Args:
         members: the experiments.
