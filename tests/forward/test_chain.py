@@ -334,5 +334,6 @@ def test_chains_know_no_equations():
             "errors",
             "io",
             "lazily",
+            "packages",
             "stages",
         }
