@@ -25,7 +25,7 @@ import numpy as np
 
 from npde_opt.aliases import Plain, Record
 from npde_opt.errors import InputError, NpdeError
-from npde_opt.io.files import whole_file
+from npde_opt.io.files import disk, whole_file
 from npde_opt.networks.model import Model
 from npde_opt.training.given import cells_along
 from npde_opt.training.predict import layers_of
@@ -288,7 +288,8 @@ def export(model: Model, path: Path) -> None:
             "FILE", str(path), f"a name that ends in {' or '.join(WRITERS)}"
         )
     content = WRITERS[path.suffix](model)
-    with whole_file(path) as file:
+    told = disk("FILE", path, "a file in a folder that can be written")
+    with told, whole_file(path) as file:
         file.write(content)
 
 

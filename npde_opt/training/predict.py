@@ -28,7 +28,7 @@ from npde_opt.aliases import Plain
 from npde_opt.cases.typed import read
 from npde_opt.errors import InputError, NpdeError
 from npde_opt.grids import Grid
-from npde_opt.io.files import whole_file
+from npde_opt.io.files import disk, whole_file
 from npde_opt.io.pictures import brightness
 from npde_opt.io.tables import Layout, read_table
 from npde_opt.networks import Network
@@ -215,13 +215,15 @@ def predict(model: Model, files: Sequence[Path], out: Path) -> list[str]:
         found[path] = predictor(samples_of(path, model), str(path))
     rows = {p: o for p, o in found.items() if o[0].size <= MANY}
     places = _places(out, {p: o for p, o in found.items() if p not in rows})
-    out.mkdir(parents=True, exist_ok=True)
-    lines = [_write_field(place, p, found[p]) for p, place in places.items()]
-    if rows:
-        text = _classes(model, rows) if predictor.classifies else _numbers(rows)
-        with whole_file(out / PREDICTIONS) as file:
-            file.write(text.encode())
-        lines.append(f"{sum(map(len, rows.values())):,} samples in {out / PREDICTIONS}")
+    with disk("--out", out, "a folder that can be written"):
+        out.mkdir(parents=True, exist_ok=True)
+        lines = [_write_field(place, p, found[p]) for p, place in places.items()]
+        if rows:
+            text = _classes(model, rows) if predictor.classifies else _numbers(rows)
+            with whole_file(out / PREDICTIONS) as file:
+                file.write(text.encode())
+            count = sum(map(len, rows.values()))
+            lines.append(f"{count:,} samples in {out / PREDICTIONS}")
     return lines
 
 

@@ -10,7 +10,7 @@ from npde_opt.__main__ import main
 from npde_opt.errors import InputError
 from npde_opt.networks.model import Model
 from npde_opt.networks.normalisation import Normalisation
-from npde_opt.training.export import Graph, export, state_dict
+from npde_opt.training.export import WRITERS, Graph, export, state_dict
 from npde_opt.training.predict import Predictor
 
 RNG = np.random.default_rng(0)
@@ -204,6 +204,12 @@ def test_layers_that_others_do_not_have_are_told(tmp_path, capsys, layer, said):
     path.write_bytes(model(layer, MIXING, DENSE, LAST).content())
     assert main(["export", str(path), str(tmp_path / "m.txt")]) == 2
     assert "ends in .pt or .onnx" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(WRITERS, ".pt", lambda model: b"")
+    with pytest.raises(InputError, match="FILE: got .*none.*No such file"):
+        export(WHOLE, tmp_path / "none" / "m.pt")
 
 
 def test_even_kernels_need_a_padding():

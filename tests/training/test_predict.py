@@ -102,6 +102,13 @@ def test_outputs_of_one_name_do_not_replace_each_other(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_is_told(model, tmp_path, capsys):
+    np.save(tmp_path / "new.npy", samples()[0])
+    given = ["predict", str(model), str(tmp_path / "new.npy")]
+    assert main([*given, "--out", str(tmp_path / "new.npy")]) == 2
+    assert "--out: got " in capsys.readouterr().err
+
+
 def test_rows_of_tables(tmp_path):
     layer = {"kind": "dense", "channels": 1}
     weights = {"W1": np.array([[1.0, -2.0]]), "b1": np.array([0.5])}
