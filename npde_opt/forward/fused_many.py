@@ -155,6 +155,15 @@ class ManySteps(FusedBase, Runs):
         states = self._one_after_the_other([u for stages in kept for u in stages])
         if states is None:
             return None
+        stages, most = self.scheme.stages, max(VALUES // adjoint.size, 1)
+        for stop in range(len(kept), 0, -most):
+            start = max(stop - most, 0)
+            own = states[start * stages : stop * stages]
+            adjoint = self._down(n + start, own, adjoint)
+        return adjoint
+
+    def _down(self, n: int, states: np.ndarray, adjoint: np.ndarray) -> np.ndarray:
+        """lambda_n from the adjoint behind steps with these stages."""
         stages = self.scheme.stages
         at = place(adjoint, self._turns_back)
         if at is None or self._turns_back is None:

@@ -10,7 +10,7 @@ from forward.test_fused import HOLES, PERIODIC, SIDES, STRETCHED, UNKNOWNS, seve
 from forward.test_fused import VALUES as IN_TIME
 
 from npde_opt.errors import InputError, SolverError
-from npde_opt.forward import Experiment, Storage
+from npde_opt.forward import Experiment, Storage, fused_many
 from npde_opt.forward.fused_many import ManySteps
 from npde_opt.forward.ghosted import Store
 from npde_opt.forward.watch import Watch
@@ -118,6 +118,16 @@ KINDS = {
     "box": {"numbers": True, "shape": (5, 6, 4), "sides": {"z-": "dirichlet"}},
     "longer": {"numbers": True, "power": 1.02},
 }
+
+
+@pytest.mark.parametrize("scheme", ["explicit-euler", "heun"])
+def test_calls_that_take_long_are_several(scheme, monkeypatch):
+    found = results(*problem(scheme=scheme, runs=2))
+    calls = Calls(monkeypatch)
+    monkeypatch.setattr(fused_many, "VALUES", 5 * 2 * 2 * 72)
+    expected = results(*problem(scheme=scheme, runs=2))
+    assert max(calls.forth) == 5
+    assert all(map(np.array_equal, found, expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)
