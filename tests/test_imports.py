@@ -24,7 +24,7 @@ FLOORS = (
     ("networks", "optimizers"),
     ("objective",),
     ("data_term", "formed"),
-    ("forward", "regularizers", "misfits"),
+    ("forward", "regularizers", "misfits", "seen"),
     ("observations", "terms"),
     ("linear",),
     ("parameters", "functions", "figures", "differences"),

@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from npde_opt.lazily import loaded_lazily
-from npde_opt.linear.planes.levels import SINGLE
-from npde_opt.linear.planes.rows import Geometry
-from npde_opt.linear.planes.transfers import Transfer
+from npde_opt.linear.planes.levels import SINGLE, Shape
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import whole_loops
-    from npde_opt.linear.planes.stages import PlaneLevel
+    from npde_opt.linear.planes.rows import Geometry
+    from npde_opt.linear.planes.transfers import Transfer
 else:
     whole_loops = loaded_lazily("npde_opt.linear.planes.whole_loops")
 
 CELLS = 1 << 20
 """Of the finest level, up to which its fields are kept from solve to solve, and so is a table."""
+
+
+class Level(Protocol):
+    """What a level has that sweeps go over; see stages.PlaneLevel."""
+
+    A: np.ndarray
+    inverse: np.ndarray
+    v: np.ndarray
+    shape: Shape
+    restriction: Transfer
+    prolongation: Transfer
+
+    @property
+    def factors(self) -> tuple[float | np.floating, ...]: ...
+    @property
+    def b(self) -> np.ndarray: ...
+    @property
+    def x(self) -> np.ndarray: ...
+    @property
+    def y(self) -> np.ndarray: ...
+    @property
+    def row(self) -> np.ndarray: ...
+    @property
+    def row_below(self) -> np.ndarray: ...
 
 
 class Whole:
@@ -29,7 +52,7 @@ class Whole:
         inverse: of the last level's matrix.
     """
 
-    def __init__(self, levels: Sequence[PlaneLevel], inverse: np.ndarray):
+    def __init__(self, levels: Sequence[Level], inverse: np.ndarray):
         self._table = np.zeros((len(levels), whole_loops.WIDTH), np.int64)
         self._factors = np.zeros((len(levels), 3), SINGLE)
         self._inverse = np.ascontiguousarray(inverse, float)
@@ -45,11 +68,11 @@ class Whole:
             if level is not levels[-1]:
                 self._fill(n, level)
 
-    def goes_over(self, level: PlaneLevel) -> bool:
+    def goes_over(self, level: Level) -> bool:
         """Whether the first level's fields are those that it had."""
         return level.b is self._fields[0] and level.x is self._fields[1]
 
-    def _fill(self, n: int, level: PlaneLevel) -> None:
+    def _fill(self, n: int, level: Level) -> None:
         """What sweeps over a level need."""
         self._factors[n] = level.factors
         transfers = (
