@@ -30,6 +30,7 @@ from typing import NoReturn
 from mpi4py import MPI
 
 from npde_opt import agreement
+from npde_opt.agreement import Channel
 from npde_opt.deadline import exit_after
 from npde_opt.signals import BATCH
 
@@ -114,6 +115,10 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
     def __init__(
         self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0
     ):
+        self._ranks, self._channels, self.code = comm.size, list[Channel](), 0
+        if self._ranks == 1:
+            # Nobody to agree with: small runs come here a thousand times.
+            return
         caller = sys._getframe(1 + above)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
@@ -121,8 +126,6 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
             agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1
         ]
         self._outside = [c.place for c in self._channels]
-        self._ranks = comm.size
-        self.code = 0
 
     def __enter__(self) -> collective:
         if self._channels:

@@ -287,6 +287,8 @@ class ObjectiveAt:
     def __init__(self, objective: Objective, m: PETSc.Vec):
         self.objective, self.m = objective, m.copy()
         self._blocks: dict[str, PETSc.Vec] = {}
+        self._work: dict[str, tuple[PETSc.Vec, PETSc.Vec]] = {}
+        """For a part of a regularizer and what it is made of, kept on small grids."""
         """Of m, by the unknown, where regularizers ask for them."""
         self._at_once = AtOnce(objective, self.m)
         self._value: tuple[float, float] | None = None
@@ -428,14 +430,16 @@ class ObjectiveAt:
                 if name not in self._blocks:
                     self._blocks[name] = space.block_vec(self.m, name)
                 p = self._blocks[name]
-                part, x = (
-                    p.duplicate(),
-                    space.block_vec(dm, name) if dm is not None else None,
-                )
-                action(r, p, x, part)
+                work = self._work.pop(name, None) or (p.duplicate(), p.duplicate())
+                part, x = work
+                if dm is not None:
+                    space.take_block(dm, name, x)
+                action(r, p, x if dm is not None else None, part)
                 space.add_block(out, name, part)
-                for vec in (part, x):
-                    if vec is not None:
+                if space.grid.small:
+                    self._work[name] = work
+                else:
+                    for vec in work:
                         vec.destroy()
 
     def hessian(
@@ -539,7 +543,8 @@ class ObjectiveAt:
 
     def destroy(self) -> None:
         own = [self._gradient] if self._gradient is not None else []
-        for vec in [self.m, *own, *self._blocks.values()]:
+        work = [vec for pair in self._work.values() for vec in pair]
+        for vec in [self.m, *own, *self._blocks.values(), *work]:
             vec.destroy()
         self._at_once.destroy()
         if self._term is not self._at_once:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import InputError
@@ -83,6 +84,8 @@ class Observer:
         self.order = np.concatenate(order) if order else np.empty(0, int)
         self.instants = frozenset(self._seen)
         self._cells = grid.create_scalar()
+        # By sampling, once one state is seen.
+        self._seen_rows: dict[int, PETSc.Vec] = {}
         # By sampling, once several samples are seen.
         self._wide: dict[int, WideProduct] = {}
         # By sampling, once all times are seen at once.
@@ -212,24 +215,26 @@ class Observer:
             whole = np.broadcast_to(field, (rows.shape[1], *self.grid.local_shape))
             rows += self._product(k).see(whole)
             return
-        B = self.samplings[k].matrix
         self.grid.view(self._cells)[...] = field
-        seen = B.createVecLeft()
-        B.mult(self._cells, seen)
+        seen = self._rows_vec(k)
+        self.samplings[k].matrix.mult(self._cells, seen)
         rows[:, 0] += seen.getArray(readonly=True)
-        seen.destroy()
 
     def _spread(self, k: int, at: int, d: np.ndarray) -> np.ndarray:
         """B^T d; the next call overwrites it."""
         rows = d[at : at + self.samplings[k].order.size]
         if rows.shape[1] > 1:
             return self._product(k).spread(rows)
-        B = self.samplings[k].matrix
-        seen = B.createVecLeft()
+        seen = self._rows_vec(k)
         seen.setArray(rows[:, 0])
-        B.multTranspose(seen, self._cells)
-        seen.destroy()
+        self.samplings[k].matrix.multTranspose(seen, self._cells)
         return self.grid.view(self._cells)
+
+    def _rows_vec(self, k: int) -> PETSc.Vec:
+        """For the data of a sampling, kept."""
+        if k not in self._seen_rows:
+            self._seen_rows[k] = self.samplings[k].matrix.createVecLeft()
+        return self._seen_rows[k]
 
     def _product(self, k: int) -> WideProduct:
         if k not in self._wide:
@@ -240,4 +245,6 @@ class Observer:
         for product in self._wide.values():
             product.destroy()
         self._wide.clear()
-        self._cells.destroy()
+        for vec in (self._cells, *self._seen_rows.values()):
+            vec.destroy()
+        self._seen_rows.clear()

@@ -93,10 +93,13 @@ class ParameterSpace:
     def block_vec(self, vec: PETSc.Vec, name: str) -> PETSc.Vec:
         """A copy of an unknown's parameters as a Vec of their own: of a field a scalar Vec of the
         grid. The caller destroys it."""
-        block = self.blocks[name]
-        out = block.create_vec()
-        block.view(out.getArray())[...] = self.look(vec, name)
+        out = self.blocks[name].create_vec()
+        self.take_block(vec, name, out)
         return out
+
+    def take_block(self, vec: PETSc.Vec, name: str, out: PETSc.Vec) -> None:
+        """Sets a Vec as `block_vec` makes them."""
+        self.blocks[name].view(out.getArray())[...] = self.look(vec, name)
 
     def add_block(self, vec: PETSc.Vec, name: str, part: PETSc.Vec) -> None:
         """Adds a Vec of `block_vec` to an unknown's parameters where they are free."""
