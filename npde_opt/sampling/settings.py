@@ -74,8 +74,12 @@ class SamplingSettings:
         asked = self.temperatures
         if isinstance(asked, int):
             return 1 <= asked <= MOST
-        found = np.array(asked, float)
-        whole = 1 <= found.size <= MOST and bool(np.isfinite(found).all())
+        try:
+            found = np.array(asked, float)
+        except (TypeError, ValueError):
+            return False
+        whole = found.ndim == 1 and 1 <= found.size <= MOST
+        whole = whole and bool(np.isfinite(found).all())
         return whole and found[0] == 1 and bool((np.diff(found) > 0).all())
 
     def _check(self, name: str, good: bool, allowed: str) -> None:

@@ -55,6 +55,8 @@ def _series(a: float, x: float) -> float:
 
 
 def _fraction(a: float, x: float) -> float:
+    if x == math.inf:
+        return 0.0
     b = x + 1 - a
     c, d = 1 / TINY, 1 / (b or TINY)
     found = d

@@ -163,7 +163,13 @@ def test_other_copies_are_refused(tmp_path):
             sample(laplace, other, *rest, out)
 
 
-@pytest.mark.parametrize("asked", [0, 201, (2.0, 3.0), (1.0, 1.0), (1.0, np.inf), ()])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *(0, -1, 201, 1.5, "3", None, (), ("a", "b"), ((1.0, 2.0), (3.0, 4.0))),
+        *((2.0, 3.0), (1.0, 1.0), (1.0, np.inf), (1.0, np.nan), (2.0, 1.0)),
+    ],
+)
 def test_temperatures_that_cannot_be(asked):
     with pytest.raises(InputError, match="sampling.temperatures: got .* rising"):
         SamplingSettings(temperatures=asked)

@@ -22,3 +22,4 @@ def test_far_away_they_are_0_and_1():
     assert (below(0.0, 60), above(0.0, 60)) == (0, 1)
     assert (below(1e6, 60), above(1e6, 60)) == (1, 0)
     assert below(1e-300, 1) < 1e-100
+    assert (below(np.inf, 60), above(np.inf, 60)) == (1, 0)
