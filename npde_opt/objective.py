@@ -287,9 +287,9 @@ class ObjectiveAt:
     def __init__(self, objective: Objective, m: PETSc.Vec):
         self.objective, self.m = objective, m.copy()
         self._blocks: dict[str, PETSc.Vec] = {}
+        """Of m, by the unknown, where regularizers ask for them."""
         self._work: dict[str, tuple[PETSc.Vec, PETSc.Vec]] = {}
         """For a part of a regularizer and what it is made of, kept on small grids."""
-        """Of m, by the unknown, where regularizers ask for them."""
         self._at_once = AtOnce(objective, self.m)
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
