@@ -25,6 +25,39 @@ def _add_exchange(
 
 
 @compiled
+def _exchange_all(
+    dim: int,
+    shape: tuple[int, int, int],
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
+    u: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """r of owned cells, from c of the faces normal to each axis; what is given for axes that are
+    not there is not read."""
+    nz, ny, nx = shape
+    row = nx + 2
+    layer = row * (ny + 2) if dim > 1 else row
+    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
+    for k in range(nz):
+        for j in range(ny):
+            line = k * ny + j
+            at = first + k * layer + j * row
+            found = out[line * nx : line * nx + nx]
+            found[:] = 0.0
+            faces = x[line * (nx + 1) :]
+            _add_exchange(faces, faces[1:], u[at - 1 :], 1, found, nx)
+            if dim > 1:
+                faces = y[(k * (ny + 1) + j) * nx :]
+                _add_exchange(faces, faces[nx:], u[at - row :], row, found, nx)
+            if dim > 2:
+                faces = z[line * nx :]
+                beyond = faces[nx * ny :]
+                _add_exchange(faces, beyond, u[at - layer :], layer, found, nx)
+
+
+@compiled
 def exchanges(
     c: tuple[np.ndarray, ...],
     u: np.ndarray,
@@ -37,26 +70,8 @@ def exchanges(
         c: of faces, by axis.
         shape: owned cells along z, y, x; 1 along axes that are not there.
     """
-    nz, ny, nx = shape
-    dim = len(c)
-    row = nx + 2
-    layer = row * (ny + 2) if dim > 1 else row
-    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
-    for k in range(nz):
-        for j in range(ny):
-            line = k * ny + j
-            at = first + k * layer + j * row
-            found = out[line * nx : line * nx + nx]
-            found[:] = 0.0
-            faces = c[0][line * (nx + 1) :]
-            _add_exchange(faces, faces[1:], u[at - 1 :], 1, found, nx)
-            if dim > 1:
-                faces = c[1][(k * (ny + 1) + j) * nx :]
-                _add_exchange(faces, faces[nx:], u[at - row :], row, found, nx)
-            if dim > 2:
-                faces = c[dim - 1][line * nx :]
-                beyond = faces[nx * ny :]
-                _add_exchange(faces, beyond, u[at - layer :], layer, found, nx)
+    last = len(c) - 1
+    _exchange_all(len(c), shape, c[0], c[min(1, last)], c[last], u, out)
 
 
 @compiled
@@ -71,15 +86,18 @@ def _add_product(
 
 
 @compiled
-def add_products(
+def _add_all_products(
+    dim: int,
+    shape: tuple[int, int, int],
     v: np.ndarray,
     u: np.ndarray,
-    shape: tuple[int, int, int],
-    p: tuple[np.ndarray, ...],
+    x: np.ndarray,
+    y: np.ndarray,
+    z: np.ndarray,
 ) -> None:
-    """p of the owned cells' faces, by axis; `shape` as in `exchanges`."""
+    """p of the owned cells' faces normal to each axis; what is given for axes that are not there
+    is not written."""
     nz, ny, nx = shape
-    dim = len(p)
     row = nx + 2
     layer = row * (ny + 2) if dim > 1 else row
     first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
@@ -87,22 +105,34 @@ def add_products(
         for j in range(ny):
             line = k * ny + j
             at = first + k * layer + j * row
-            _add_product(v[at - 1 :], u[at - 1 :], 1, p[0][line * (nx + 1) :], nx + 1)
+            _add_product(v[at - 1 :], u[at - 1 :], 1, x[line * (nx + 1) :], nx + 1)
             if dim > 1:
-                found = p[1][(k * (ny + 1) + j) * nx :]
+                found = y[(k * (ny + 1) + j) * nx :]
                 _add_product(v[at - row :], u[at - row :], row, found, nx)
             if dim > 2:
-                found = p[dim - 1][line * nx :]
+                found = z[line * nx :]
                 _add_product(v[at - layer :], u[at - layer :], layer, found, nx)
         if dim > 1:
             at = first + k * layer + (ny - 1) * row
-            found = p[1][(k * (ny + 1) + ny) * nx :]
+            found = y[(k * (ny + 1) + ny) * nx :]
             _add_product(v[at:], u[at:], row, found, nx)
     if dim > 2:
         for j in range(ny):
             at = first + (nz - 1) * layer + j * row
-            found = p[dim - 1][(nz * ny + j) * nx :]
+            found = z[(nz * ny + j) * nx :]
             _add_product(v[at:], u[at:], layer, found, nx)
+
+
+@compiled
+def add_products(
+    v: np.ndarray,
+    u: np.ndarray,
+    shape: tuple[int, int, int],
+    p: tuple[np.ndarray, ...],
+) -> None:
+    """p of the owned cells' faces, by axis; `shape` as in `exchanges`."""
+    last = len(p) - 1
+    _add_all_products(len(p), shape, v, u, p[0], p[min(1, last)], p[last])
 
 
 # What follows takes the faces of all axes in one array, axis by axis, and one number more or two a
@@ -186,53 +216,17 @@ def _add_change(
 @compiled
 def exchange(shape: np.ndarray, c: np.ndarray, u: np.ndarray, out: np.ndarray) -> None:
     """As `exchanges`; `shape` as in `change`."""
-    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
     along_y, along_z = _first_faces(shape)
-    row = nx + 2
-    layer = row * (ny + 2) if dim > 1 else row
-    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
-    for k in range(nz):
-        for j in range(ny):
-            line = k * ny + j
-            at = first + k * layer + j * row
-            found = out[line * nx : line * nx + nx]
-            found[:] = 0.0
-            faces = c[line * (nx + 1) :]
-            _add_exchange(faces, faces[1:], u[at - 1 :], 1, found, nx)
-            if dim > 1:
-                faces = c[along_y + (k * (ny + 1) + j) * nx :]
-                _add_exchange(faces, faces[nx:], u[at - row :], row, found, nx)
-            if dim > 2:
-                faces = c[along_z + line * nx :]
-                beyond = faces[nx * ny :]
-                _add_exchange(faces, beyond, u[at - layer :], layer, found, nx)
+    cells = shape[3], shape[2], shape[1]
+    _exchange_all(shape[0], cells, c, c[along_y:], c[along_z:], u, out)
 
 
 @compiled
 def add_product(shape: np.ndarray, v: np.ndarray, u: np.ndarray, p: np.ndarray) -> None:
     """As `add_products`; `shape` as in `change`."""
-    dim, nx, ny, nz = shape[0], shape[1], shape[2], shape[3]
     along_y, along_z = _first_faces(shape)
-    row = nx + 2
-    layer = row * (ny + 2) if dim > 1 else row
-    first = 1 + (row if dim > 1 else 0) + (layer if dim > 2 else 0)
-    for k in range(nz):
-        for j in range(ny):
-            at = first + k * layer + j * row
-            found = p[(k * ny + j) * (nx + 1) :]
-            _add_product(v[at - 1 :], u[at - 1 :], 1, found, nx + 1)
-    if dim > 1:
-        for k in range(nz):
-            for j in range(ny + 1):
-                at = first + k * layer + (j - 1) * row
-                found = p[along_y + (k * (ny + 1) + j) * nx :]
-                _add_product(v[at:], u[at:], row, found, nx)
-    if dim > 2:
-        for k in range(nz + 1):
-            for j in range(ny):
-                at = first + (k - 1) * layer + j * row
-                found = p[along_z + (k * ny + j) * nx :]
-                _add_product(v[at:], u[at:], layer, found, nx)
+    cells = shape[3], shape[2], shape[1]
+    _add_all_products(shape[0], cells, v, u, p, p[along_y:], p[along_z:])
 
 
 @compiled
