@@ -10,8 +10,8 @@ with D and a solve with P, which may be a rough one: its errors slow convergence
 pair, since D and P are multiplied with exactly.
 
 Of eigenvalues that lie together such a space sees as many as its random columns are. So it ends
-only where P^-1 D of a fresh random block, which holds all that D sees, brings no pair that is
-wanted.
+only where P^-1 D of a fresh random block, of which what is known already was taken away, brings no pair
+that is wanted.
 
 A product with a mixture of directions carries an error of the size of the largest eigenvalue among
 them, which may be more than residuals of small ones are allowed to be: these then stay where they
@@ -108,7 +108,7 @@ def leading(
             columns = _random(prior, block, settings.seed, drawn)
             drawn += block
             if search.count:
-                columns = search.seen(columns)
+                columns = search.seen(search.beside(columns))
         added = search.extend(columns[:, : settings.most - search.count])
         whole = probing and not added
         if whole:
@@ -181,6 +181,12 @@ class Search:
     @property
     def wanted(self) -> np.ndarray:
         return np.asarray(np.abs(self.values) >= self.settings.cut)
+
+    def beside(self, columns: np.ndarray) -> np.ndarray:
+        """What the columns have beside W: D sees more of the largest pairs in any column than of
+        all that are missing, which would be lost in the errors of a solve."""
+        along = gram(self.space, self._duals.all, columns)
+        return np.asarray(columns - times(self._directions.all, along))
 
     def seen(self, columns: np.ndarray) -> np.ndarray:
         """P^-1 D of the columns."""

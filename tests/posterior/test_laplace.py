@@ -204,6 +204,37 @@ def test_eigenvalues_that_lie_together_are_all_found():
     J.destroy()
 
 
+@pytest.mark.parallel([1, 2])
+def test_small_pairs_beside_very_large_ones_are_seen(monkeypatch):
+    """A random block is mostly the largest pairs, whose errors hide the others."""
+    J, m = field("ridge", n=16)
+    at = J.linearize(m)
+    prior = Prior(at)
+    one, image = J.space.standard_normal(1), J.create_vec()
+    prior.precision(one, image)
+    p = image.getArray()[0] / one.getArray()[0]  # of a ridge the same everywhere
+    cells = np.arange(*m.getOwnershipRange())
+    x = np.where(cells < 5, 1e6, np.where(cells < 45, 0.2, 0.0))
+
+    def data(v, out):
+        out.setArray(p * x * v.getArray(readonly=True))
+
+    def rough(b, out, rtol=None):
+        """As a solve that is exact to 1e-3."""
+        noise = J.space.standard_normal(int(abs(b.norm()) * 1e6) % 1000)
+        b.copy(out)
+        out.scale(1 / p)
+        out.axpy(1e-3 * out.norm() / noise.norm(), noise)
+
+    monkeypatch.setattr(prior, "solve", rough)
+    start = np.zeros((len(x), 5))
+    start[cells < 5] = np.eye(256)[cells[cells < 5], :5]
+    found = leading(prior, data, PosteriorSettings(cut=0.1), np.asfortranarray(start))
+    assert found.complete and len(found.values) == 45
+    at.destroy()
+    J.destroy()
+
+
 @pytest.mark.parametrize(("relative", "fixed"), [(1e-5, 0.0), (0.0, 0.05)])
 def test_rough_products_do_not_lead_on_for_ever(relative, fixed):
     """Errors of the size of what is multiplied hide small pairs in mixtures: these are found once
