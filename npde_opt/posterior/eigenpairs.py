@@ -10,8 +10,8 @@ with D and a solve with P, which may be a rough one: its errors slow convergence
 pair, since D and P are multiplied with exactly.
 
 Of eigenvalues that lie together such a space sees as many as its random columns are. So it ends
-only where P^-1 D of a fresh random block, of which what is known already was taken away, brings no pair
-that is wanted.
+only where P^-1 D of a fresh random block, of which what is known already was taken away, brings
+no pair that is wanted.
 
 A product with a mixture of directions carries an error of the size of the largest eigenvalue among
 them, which may be more than residuals of small ones are allowed to be: these then stay where they
