@@ -35,6 +35,7 @@ from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.level import Level, pinned
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.positivity import check_diffusivities
+from npde_opt.forward.steady_matrices import Matrices, Seen, sought_by_matrices
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.grids.pockets import check_fixed, check_free
 from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
@@ -132,6 +133,11 @@ class Steady:
             else [(e,) for e in numbers]
         )
         """Experiments that are columns of one state."""
+        self.matrices: Matrices | None = None
+        """Derivatives as matrices, where those are cheaper than the terms' own."""
+        named = sought_by_matrices(self.grid, self.equation, self.driving, unknown)
+        if named and isinstance(self.system, LinearSystem) and mean is None:
+            self.matrices = Matrices(self.grid, named, self.system)
         if isinstance(self.system, LinearSystem) and self.system.level is not None:
             self._check_balance(self.system, self.system.level)
 
@@ -210,6 +216,8 @@ class Steady:
         return max((s.true_residual for s in self.system.solvers), default=0.0)
 
     def destroy(self) -> None:
+        if self.matrices is not None:
+            self.matrices.destroy()
         self.system.destroy()
         self.part.destroy()
         self.observed.destroy()
@@ -409,6 +417,12 @@ class Linearization:
     ) -> None:
         """Adds a block's part of the Hessian product; its columns of `images` get W J dk."""
         block, state, observed = self.blocks[b], self.states_at[b], self.observed
+        matrices = self._matrices(b, adjoints)
+        if matrices is not None:
+            multipliers = None if adjoints is None else adjoints.data
+            seen = Seen(observed, metrics, multipliers, images)
+            matrices.product(block, dk, seen, self.forward.counters, inner)
+            return
         du, rhs = self._incremental(b, dk), state.zeros()
         observed.push(block.members, 0, state.u, du.u, images)
         observed.weigh(block.members, metrics, images)
@@ -417,6 +431,14 @@ class Linearization:
             observed.second(block.members, 0, state.u, du.u, adjoints.data, rhs)
             rhs -= block.group.second(state, adjoints.states[b], du, dk, inner)
         block.group.contraction(state, self._solve(b, rhs, True), inner)
+
+    def _matrices(self, b: int, adjoints: Adjoints | None) -> Matrices | None:
+        """The derivatives of a block as matrices; None where they are not. Collective."""
+        found, block = self.forward.matrices, self.blocks[b]
+        if found is None or len(block.members) > 1:
+            return None
+        adjoint = None if adjoints is None else adjoints.states[b]
+        return found if found.take(block, self.states_at[b], adjoint) else None
 
     def destroy(self) -> None:
         """Nothing: states and data are arrays."""

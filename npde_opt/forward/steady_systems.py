@@ -181,6 +181,24 @@ class LinearSystem:
         b, x = self._kept or [self.grid.create_active() for _ in range(2)]
         self._kept = [b, x]
         self.grid.put(rhs, b)
+        self._solved(b, x, adjoint)
+        self.grid.take(x, out[None])
+        if self.grid.size >= LARGE:
+            self._free()
+
+    def solve_vec(
+        self, block: Block, b: PETSc.Vec, x: PETSc.Vec, adjoint: bool
+    ) -> None:
+        """A x = b of one state, or A^T x = b, where no mean says the level: Vecs of active
+        cells."""
+        if self._ready.get(self.solver) is not block.linear.points:
+            with stage("assemble"):
+                self._is_new(block, self.solver)
+                self.solver.update()
+        with stage("adjoint" if adjoint else "forward"):
+            self._solved(b, x, adjoint)
+
+    def _solved(self, b: PETSc.Vec, x: PETSc.Vec, adjoint: bool) -> None:
         before = self.solver.iterations
         (self.solver.solve_transpose if adjoint else self.solver.solve)(b, x)
         iterations = self.solver.iterations - before
@@ -193,9 +211,6 @@ class LinearSystem:
             iterations,
             adjoint and not self.symmetric,
         )
-        self.grid.take(x, out[None])
-        if self.grid.size >= LARGE:
-            self._free()
 
     def _free(self) -> None:
         for vec in self._kept or []:

@@ -23,6 +23,7 @@ from npde_opt.grids import AXES, Grid, along, of_cells
 from npde_opt.lazily import loaded_lazily
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
+from npde_opt.terms.diffusion_slopes import FaceSlopes
 from npde_opt.terms.faces import (
     both_active,
     closed_ends,
@@ -251,6 +252,29 @@ class DiffusionAt(LinearAt):
         values /= self.D[d]
         values /= self.D[d]
         return values
+
+    @cached_property
+    def _face_slopes(self) -> list[FaceSlopes]:
+        """By axis."""
+        weights, sums, spans = self._weights, self.sums, self.term.spans
+        return [
+            FaceSlopes(self.grid, d, np.asarray(D), spans[d], weights[d], sums[d])
+            for d, D in enumerate(self.D)
+        ]
+
+    def add_slopes(self, u: np.ndarray, wanted: Mapping[str, Planes]) -> bool:
+        for name, of in zip(self.term.names, self._face_slopes, strict=True):
+            if name in wanted:
+                of.add_slopes(u, wanted[name])
+        return True
+
+    def add_bends(
+        self, adjoint: np.ndarray, u: np.ndarray, wanted: Mapping[str, Planes]
+    ) -> bool:
+        for name, of in zip(self.term.names, self._face_slopes, strict=True):
+            if name in wanted:
+                of.add_bends(adjoint, u, wanted[name])
+        return True
 
     def conductance(self, d: int) -> np.ndarray:
         """g on the owned cells' faces normal to axis d."""

@@ -227,6 +227,18 @@ class LinearAt:
         """sum over (lambda, u) of d2/dk2 [lambda^T r(u, k)] dk, one owned array a coefficient."""
         return {}
 
+    def add_slopes(self, u: np.ndarray, wanted: Mapping[str, Planes]) -> bool:
+        """Adds dr_i / dk_j of r = A u - b at the offset j - i of the planes of each coefficient k
+        that is wanted, the narrow ones; u ghosted, a single state. False where the term cannot."""
+        return not set(wanted).intersection(self.term.coefficients)
+
+    def add_bends(
+        self, adjoint: np.ndarray, u: np.ndarray, wanted: Mapping[str, Planes]
+    ) -> bool:
+        """Adds d2(lambda^T r) / dk_i dk_j, as `add_slopes`. False where the term cannot, or where
+        two of its coefficients go together."""
+        return not set(wanted).intersection(self.term.coefficients)
+
     @property
     def central(self) -> bool:
         """Whether rows are not diagonally dominant: of `rates`, which takes longer to find."""

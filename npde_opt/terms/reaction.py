@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from npde_opt.aliases import Coefficients, Numbers
@@ -106,6 +108,17 @@ class ReactionAt(LinearAt):
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         return self.volume * dk[self.name] * u[self.inner] if self.name in dk else 0.0
 
+    def add_slopes(self, u: np.ndarray, wanted: Mapping[str, Planes]) -> bool:
+        if self.name in wanted:
+            centre = wanted[self.name][self.term.offsets[0]]
+            centre += self.volume * u[self.inner]
+        return True
+
+    def add_bends(
+        self, adjoint: np.ndarray, u: np.ndarray, wanted: Mapping[str, Planes]
+    ) -> bool:
+        return True
+
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
         return {self.name: self._products(pairs)}
 
@@ -125,6 +138,14 @@ class ReactionTextAt(ReactionAt):
         self.inner = of_cells([slice(1, -1)] * term.grid.dim)
         self.given = self.text.values_of(coefficients)
         self.c = self.text.value(*self.given)[0]
+
+    def add_slopes(self, u: np.ndarray, wanted: Mapping[str, Planes]) -> bool:
+        return LinearAt.add_slopes(self, u, wanted)
+
+    def add_bends(
+        self, adjoint: np.ndarray, u: np.ndarray, wanted: Mapping[str, Planes]
+    ) -> bool:
+        return LinearAt.add_bends(self, adjoint, u, wanted)
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
         if not any(n in dk for n in self.text.parameters):
