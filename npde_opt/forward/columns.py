@@ -46,10 +46,14 @@ def blocks(
     }
     alone = [e for e in members if e in apart]
     rest = [e for e in members if e not in apart]
-    grid = driving[0].grid
-    most = max(CELLS * grid.comm.size // grid.size, 1)
+    most = most_columns(driving[0].grid)
     found = [tuple(rest[at : at + most]) for at in range(0, len(rest), most)]
     return [*found, *((e,) for e in alone)]
+
+
+def most_columns(grid: Grid) -> int:
+    """Experiments that go together at most."""
+    return max(CELLS * grid.comm.size // grid.size, 1)
 
 
 @dataclass(frozen=True)

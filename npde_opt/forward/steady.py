@@ -29,6 +29,7 @@ from npde_opt.forward.experiment import (
     check_sources,
     check_values,
 )
+from npde_opt.forward.greens import TOGETHER, Greens, Sensors, sensors
 from npde_opt.forward.groups import Group
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
@@ -38,6 +39,7 @@ from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_matrices import Matrices, Seen, sought_by_matrices
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.grids.pockets import check_fixed, check_free
+from npde_opt.linear.accuracy import kept_solves
 from npde_opt.observations import DataBlock, DataLayout, Metric, Observations, Sampling
 from npde_opt.parameters import ParametersAt, ParameterSpace
 from npde_opt.stages import stage
@@ -110,6 +112,8 @@ class Steady:
         own = [samplings if e.samplings is None else e.samplings for e in experiments]
         self.observed = Observations(self.grid, equation.species, (), own)
         self.counters = Counters()
+        self._sensors: Sensors | None = None
+        self._looked = False
         self.accepted: list[np.ndarray | None] = [None] * len(self.experiments)
         """States from which Newton's method starts."""
         with stage("setup"):
@@ -200,6 +204,16 @@ class Steady:
             self.counters.forward_solves += len(block.members)
         return self.system.solve(block, state, rhs, adjoint)
 
+    def sensors(self) -> Sensors | None:
+        """The functionals by which Green's functions serve; None where they do not: of one matrix
+        for all experiments. Collective."""
+        if not self._looked:
+            self._looked = True
+            if isinstance(self.system, LinearSystem):
+                count = len(self.experiments)
+                self._sensors = sensors(self.grid, self.observed, count)
+        return self._sensors
+
     def starts(self, e: int, k: Coefficients) -> list[np.ndarray]:
         """States from which Newton's method may start."""
         near = self.accepted[e]
@@ -281,6 +295,9 @@ class Linearization:
         self.states_at: list[State] = []
         """Those of the blocks."""
         self.data = self.observed.zeros()
+        self._greens: Greens | None = None
+        self._spent = 0
+        """Solves that Green's functions would have spared."""
         for block in self.blocks:
             self._run(block)
 
@@ -321,6 +338,29 @@ class Linearization:
         found = self.forward.solve(self.blocks[b], self.states_at[b], rhs, adjoint)
         return State(self.grid, found)
 
+    def _formed(self, solves: int) -> Greens | None:
+        """Green's functions, where products have cost, with `solves` more, what they cost; of a
+        part of the experiments none. Collective."""
+        system, whole = self.forward.system, self.observed is self.forward.observed
+        sensors = self.forward.sensors() if whole else None
+        if sensors is None or not isinstance(system, LinearSystem):
+            return None
+        kept = self._greens
+        if kept is not None and kept.exactness <= system.exactness:
+            return kept
+        self._spent += solves
+        if self._spent < sensors.count:
+            return None
+
+        def solve(block: Block, rhs: np.ndarray) -> np.ndarray:
+            return self.forward.solve(block, State(self.grid, rhs), rhs, True)
+
+        with kept_solves():
+            self._greens = Greens(
+                sensors, self.observed, self.blocks[0], solve, system.exactness
+            )
+        return self._greens
+
     def _gradients(self) -> Gradients:
         return Gradients(self.forward.space.blocks)
 
@@ -329,16 +369,37 @@ class Linearization:
         for e, u in self._by_experiment().items():
             self.forward.accepted[e] = u
 
-    def _incremental(self, b: int, dk: Coefficients) -> State:
-        """du of a block."""
+    def _change(self, b: int, dk: Coefficients) -> np.ndarray:
+        """-r_m dm of a block."""
         rhs = self.states_at[b].zeros()
         rhs -= self.blocks[b].group.derivative(self.states_at[b], dk)
-        return self._solve(b, rhs, False)
+        return rhs
+
+    def _incremental(self, b: int, dk: Coefficients) -> State:
+        """du of a block."""
+        return self._solve(b, self._change(b, dk), False)
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Numbers of blocks that Green's functions are multiplied with at a time."""
+        found, count = list[int](), 0
+        for b, block in enumerate(self.blocks):
+            if found and count + len(block.members) > TOGETHER:
+                yield found
+                found, count = [], 0
+            found.append(b)
+            count += len(block.members)
+        yield found
 
     def apply(self, dm: PETSc.Vec) -> list[DataBlock]:
         """J dm, blocks as those of `data`."""
         self._accept()
         dk, out = self.parameters.push(dm), self.observed.zeros()
+        greens = self._formed(len(self.members))
+        if greens is not None:
+            for some in self._batches():
+                rhs = [self._change(b, dk) for b in some]
+                greens.see([self.blocks[b] for b in some], rhs, out)
+            return out
         for b, block in enumerate(self.blocks):
             du = self._incremental(b, dk)
             self.observed.push(block.members, 0, self.states_at[b].u, du.u, out)
@@ -351,16 +412,26 @@ class Linearization:
         self.linear.discard()
         found = Adjoints([own.copy() for own in d], [], self._gradients())
         inner = self._gradients()
+        found.states.extend(self._adjoint_states(found.data))
         for b, block in enumerate(self.blocks):
-            state = self.states_at[b]
-            rhs = state.zeros()
-            self.observed.pull(block.members, 0, state.u, found.data, rhs)
-            found.states.append(self._solve(b, rhs, True))
-            block.group.contraction(state, found.states[b], inner)
+            block.group.contraction(self.states_at[b], found.states[b], inner)
         self.linear.flush(inner)
         found.gradient.subtract(inner)
         self._check_derivatives(found.gradient)
         return found
+
+    def _adjoint_states(self, d: Sequence[DataBlock]) -> Iterator[State]:
+        """Those of the blocks for data multipliers."""
+        greens = self._formed(len(self.members))
+        if greens is not None:
+            for some in self._batches():
+                for u in greens.spread([self.blocks[b] for b in some], d):
+                    yield State(self.grid, u)
+            return
+        for b, block in enumerate(self.blocks):
+            rhs = self.states_at[b].zeros()
+            self.observed.pull(block.members, 0, self.states_at[b].u, d, rhs)
+            yield self._solve(b, rhs, True)
 
     def _check_derivatives(self, gradient: Gradients) -> None:
         """Raises SolverError where one is not finite."""
@@ -397,14 +468,38 @@ class Linearization:
             self._gradients(),
         )
         images = self.observed.zeros()
-        for b in range(len(self.blocks)):
-            self._second(b, metrics, dk, adjoints, images, inner)
+        greens = self._formed(2 * len(self.members)) if adjoints is None else None
+        if greens is not None:
+            for some in self._batches():
+                self._by_greens(greens, some, metrics, dk, images, inner)
+        else:
+            for b in range(len(self.blocks)):
+                self._second(b, metrics, dk, adjoints, images, inner)
         self.linear.flush(inner)
         total.subtract(inner)
         self._check_derivatives(total)
         if adjoints is not None:
             self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
+
+    def _by_greens(
+        self,
+        greens: Greens,
+        some: Sequence[int],
+        metrics: Sequence[Metric],
+        dk: Coefficients,
+        images: Sequence[DataBlock],
+        inner: Gradients,
+    ) -> None:
+        """Adds some blocks' part of the Gauss-Newton product, without a solve."""
+        blocks = [self.blocks[b] for b in some]
+        greens.see(blocks, [self._change(b, dk) for b in some], images)
+        for block in blocks:
+            self.observed.weigh(block.members, metrics, images)
+        adjoints = greens.spread(blocks, images)
+        for b, block, adjoint in zip(some, blocks, adjoints, strict=True):
+            state = State(self.grid, adjoint)
+            block.group.contraction(self.states_at[b], state, inner)
 
     def _second(
         self,

@@ -21,6 +21,7 @@ from npde_opt.forward.jacobian import Jacobian
 from npde_opt.forward.level import Level
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_newton import SteadyNewton
+from npde_opt.linear.accuracy import kept_solves, tolerance
 from npde_opt.linear.choice import Reuse
 from npde_opt.linear.factored import Factored, factors
 from npde_opt.linear.measured import take
@@ -110,6 +111,12 @@ class LinearSystem:
     def asked(self) -> dict[str, str]:
         direct = self.solver not in self._ready
         return {"state": self.factored.asked if direct else self.solver.asked}
+
+    @property
+    def exactness(self) -> float:
+        """The tolerance of solves that are kept, here and now."""
+        with kept_solves():
+            return tolerance(self.solver.tolerance.own)
 
     def _is_new(self, block: Block, solver: LinearSolver | Factored) -> bool:
         """Whether a solver has to take the block's matrix, which is assembled."""

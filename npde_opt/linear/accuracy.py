@@ -20,6 +20,8 @@ PIPELINED = ("pipecg", "pipecgrr", "pipecg2", "pipeprcg", "pipelcg", "groppcg")
 """Conjugate gradients of PETSc that never form the preconditioned residual anew."""
 
 _wanted: list[float] = []
+_kept: list[bool] = []
+"""Of blocks whose solves are used beyond what is around them."""
 
 NORMS = {
     PETSc.KSP.NormType.UNPRECONDITIONED: "true residual",
@@ -39,6 +41,17 @@ def solved_to(rtol: float) -> Iterator[None]:
         _wanted.pop()
 
 
+@contextlib.contextmanager
+def kept_solves() -> Iterator[None]:
+    """Solves inside the block are made to their own tolerance at least, however loose a block
+    around is: their solutions are kept for others."""
+    _kept.append(True)
+    try:
+        yield
+    finally:
+        _kept.pop()
+
+
 def tight() -> contextlib.AbstractContextManager[None]:
     """Solves inside the block are tight."""
     return solved_to(TIGHT)
@@ -50,7 +63,8 @@ def is_tight() -> bool:
 
 def tolerance(own: float) -> float:
     """The relative tolerance, here and now, of a solve with one of its own."""
-    return min(_wanted, default=own)
+    wanted = min(_wanted, default=own)
+    return min(wanted, own) if _kept else wanted
 
 
 def given(name: str) -> bool:
