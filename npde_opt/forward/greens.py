@@ -32,6 +32,8 @@ MOST = 8
 states."""
 LOOKED_AT = 64
 """Outputs an experiment that are compared, to find those that are alike."""
+ALIKE = 1e-12
+"""How far weights of one functional differ, in parts of the largest."""
 TOGETHER = 16
 """Experiments that are multiplied at a time."""
 
@@ -105,13 +107,21 @@ def _entries(grid: Grid, sampling: Sampling) -> list[Entries]:
 
 def _distinct(grid: Grid, every: Sequence[Entries]) -> tuple[np.ndarray, np.ndarray]:
     """The first of each kind, and the kind of each. Collective."""
-    known: dict[tuple[bytes, bytes], int] = {}
-    own = [known.setdefault((c.tobytes(), w.tobytes()), len(known)) for c, w in every]
+    known: dict[tuple[bytes, ...], int] = {}
+    own = [known.setdefault(_told(entries), len(known)) for entries in every]
     on_ranks = np.array(grid.comm.allgather(own), int).reshape(grid.comm.size, -1)
     _, first, kinds = np.unique(
         on_ranks, axis=1, return_index=True, return_inverse=True
     )
     return first, kinds.ravel()
+
+
+def _told(entries: Entries) -> tuple[bytes, ...]:
+    """What is the same of functionals that differ by rounding, as where ranks added up entries in
+    another order."""
+    cells, weights = entries
+    scale = 2.0 ** np.frexp(np.abs(weights).max(initial=1e-300))[1]
+    return cells.tobytes(), np.rint(weights / scale / ALIKE).tobytes(), scale.tobytes()
 
 
 class Greens:
