@@ -124,6 +124,18 @@ def _told(entries: Entries) -> tuple[bytes, ...]:
     return cells.tobytes(), np.rint(weights / scale / ALIKE).tobytes(), scale.tobytes()
 
 
+def batches(blocks: Sequence[Block]) -> Iterator[list[int]]:
+    """Numbers of the blocks that are multiplied with at a time."""
+    found, count = list[int](), 0
+    for b, block in enumerate(blocks):
+        if found and count + len(block.members) > TOGETHER:
+            yield found
+            found, count = [], 0
+        found.append(b)
+        count += len(block.members)
+    yield found
+
+
 class Greens:
     """Z at one point.
 

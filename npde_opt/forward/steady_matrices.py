@@ -6,7 +6,7 @@ k, one value a cell,
 
     B = r_k(u),    C = (A u)_k(lambda),    D = d2(lambda^T r) / dk2,
 
-r_uk^T(lambda, dk) is C dk, and the product of steady.py becomes
+r_uk^T(lambda, dk) is C dk, and the product of steady_point.py becomes
 
     A du = -B dk,    A dlambda = what is seen of du - C dk,    -(B^T dlambda + C^T du + D dk).
 
