@@ -301,13 +301,10 @@ class Case:
             self._chosen = times
             with ensemble.together():
                 data, problem = self._tried(grid, own)
-            parts = ensemble.across.allgather((problem, data))
-            for problem, _ in parts:
-                if problem:
-                    raise TooFewSteps(problem)
-            return np.concatenate(
-                [np.empty(0), *(x for _, part in parts for x in part)]
-            )
+            for told in ensemble.across.allgather(problem):
+                if told:
+                    raise TooFewSteps(told)
+            return np.concatenate([np.empty(0), *data])
 
         order = scheme(time.scheme, field="time.scheme").order
         self._chosen = accurate(
@@ -317,7 +314,7 @@ class Case:
             order,
             spec.tolerance,
             steps.FEWEST,
-            comm=ensemble.space,
+            comm=ensemble.world,
         )
 
     def _tried(self, grid: Grid, own: Sequence[int]) -> tuple[list[np.ndarray], str]:

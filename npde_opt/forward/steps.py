@@ -77,9 +77,9 @@ def accurate(
     """Equal steps such that halving them once more changes the prediction by less than `tolerance`
     times its norm.
 
-    `predict` gives data for times, those of all ranks of `comm` together; the error is estimated by
-    Richardson's extrapolation for a scheme of the given order. A prediction that raises TooFewSteps
-    takes twice as many steps.
+    `predict` gives a rank's own data for times, each datum on one rank of `comm`; the error is
+    estimated by Richardson's extrapolation for a scheme of the given order. A prediction that
+    raises TooFewSteps takes twice as many steps.
 
     Raises:
         InputError: where `most` steps are not enough.

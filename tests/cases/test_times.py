@@ -102,15 +102,21 @@ def wells():
     return case
 
 
+def chosen(tolerance, comm, groups):
+    case = wells()
+    case.table.time.times = AccurateSteps(end=0.6, tolerance=tolerance)
+    case.choose_steps(Ensemble.split(comm, groups, case.experiment_count))
+    return case.times().size - 1
+
+
 @pytest.mark.parallel([1, 2])
 def test_steps_are_chosen_by_accuracy():
-    sizes = []
+    """Of the data of all groups, of which each rank has its own."""
+    world, sizes = MPI.COMM_WORLD, []
     for tolerance in (1e-2, 1e-5):
-        case = wells()
-        case.table.time.times = AccurateSteps(end=0.6, tolerance=tolerance)
-        size = MPI.COMM_WORLD.size
-        case.choose_steps(Ensemble.split(MPI.COMM_WORLD, size, case.experiment_count))
-        sizes.append(case.times().size - 1)
+        sizes.append(chosen(tolerance, world, world.size))
+        assert sizes[-1] == chosen(tolerance, world, 1)
+        assert sizes[-1] == chosen(tolerance, MPI.COMM_SELF, 1)
     assert 8 <= sizes[0] < sizes[1] <= 512
 
 
