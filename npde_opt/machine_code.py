@@ -29,7 +29,14 @@ from npde_opt.compiling import defined, folder, stamp, write
 Kind = tuple[str, int]
 """Type of an array's values and number of its axes."""
 Native = Callable[..., int]
-NAMES = {"d": "float64", "f": "float32", "l": "int64", "q": "int64", "?": "boolean"}
+NAMES = {
+    "d": "float64",
+    "f": "float32",
+    "i": "int32",
+    "l": "int64",
+    "q": "int64",
+    "?": "boolean",
+}
 """numba's, of types of values."""
 UNUSED = (
     "NRT_Free",

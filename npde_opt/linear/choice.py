@@ -1,7 +1,8 @@
 """The cheaper of two ways, a factorization and CG with a cycle, for a matrix whose values are taken
 `updates` times and serve `solves` solves each. A solve with its share of everything costs
 
-    direct   e s + (f + 3 f / updates) / solves,   f = e^2 / n t
+    direct   e s + (f + 3 f / updates) / solves,   f = e^2 / n t    (by PETSc; half and three
+             quarters of s and t by loops of our own, see dissection/)
     cycle    iterations i + u / solves
 
 of n unknowns, whose factors have e entries (s for both sweeps over one, t for a product in a
@@ -38,6 +39,9 @@ ADAPTED_EXPECTED = 10.0
 """Iterations on such levels, before any were counted."""
 ENTRIES = 20_000_000
 """Of factors that are made unasked: 240 MB a rank."""
+OWN, OWN_CELLS = (0.5, 0.75), 1 << 15
+"""A solve and a factorization by loops of our own beside those that s and t stand for, as measured
+at 64^2, 128^2, 12^3 and 16^3; and cells up to which they are so much faster."""
 EXPECTED = {True: 6.0, False: 12.0}
 """Iterations of CG, and of GMRES where a matrix is not symmetric, before any were counted."""
 
@@ -132,17 +136,21 @@ class Choice:
         )
 
 
-def choice(grid: Grid, cycle: str, symmetric: bool, reuse: Reuse) -> Choice:
+def choice(
+    grid: Grid, cycle: str, symmetric: bool, reuse: Reuse, own: bool = False
+) -> Choice:
     """For a matrix on a grid.
 
     Args:
         cycle: 'planes' or 'geometric'.
+        own: whether factors would be made by loops of our own.
     """
     entries, n = factor_entries(grid), max(grid.active_size, 1)
     halves = 1 if symmetric else 2
-    factorization = 2.0 * halves * entries**2 / n
+    sweeps, products = OWN if own and n <= OWN_CELLS else (1.0, 1.0)
+    factorization = 2.0 * products * halves * entries**2 / n
     shares = (1 + 3 / reuse.updates) / reuse.solves
-    direct = 3.0 * halves * entries + shares * factorization
+    direct = 3.0 * sweeps * halves * entries + shares * factorization
     cost, ranks = CYCLES[cycle], grid.comm.size
     iteration = cost.iteration + cost.iteration_cell[grid.dim] * n / ranks
     iteration = iteration * (1 if symmetric else SECOND_HALF) + MESSAGES * (ranks > 1)

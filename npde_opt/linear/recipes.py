@@ -1,6 +1,9 @@
 """One table of recipes for A x = b, all reachable from the command line: -<prefix>recipe NAME.
 
-Every entry is a set of PETSc options below the caller's prefix; an option that the user gives wins.
+Every entry is a set of PETSc options below the caller's prefix (table.py); an option that the user
+gives wins. Where the recipe is `direct`, a small box of symmetric values is factored by loops of
+our own (dissection/), unless options ask for something of PETSc's, or values are not positive
+definite.
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ from npde_opt.linear.choice import (
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.direct import (
     DIRECT,
-    ZERO_PIVOT,
     check_package,
     direct_options,
 )
+from npde_opt.linear.dissection.factors import BoxFactors, box_factors, box_plan
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.planes.boxes import SHORTEST
 from npde_opt.linear.planes.cycle import PlaneCycle
@@ -41,72 +44,10 @@ from npde_opt.linear.planes.gradients import (
     PlaneCG,
 )
 from npde_opt.linear.residual import ResidualCheck
+from npde_opt.linear.table import COARSEST, PIVOTS, RECIPES, TRANSPOSABLE
+from npde_opt.operators.halves import Planes
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
-
-FACTORED = (
-    "",
-    "redundant_",
-    "sub_",
-    *(
-        f"mg_{level}_{inner}"
-        for level in ("coarse", "levels", "levels_up")
-        for inner in ("", "redundant_", "sub_")
-    ),
-)
-PIVOTS: dict[str, str | None] = {
-    f"{place}pc_factor_zeropivot": ZERO_PIVOT for place in FACTORED
-}
-"""For all factorizations of any recipe, and of those that a user chooses by options."""
-COARSEST: dict[str, str | None] = {
-    "mg_coarse_ksp_type": "preonly",
-    "mg_coarse_pc_type": "redundant",
-}
-SMOOTHERS: dict[str, str | None] = {
-    "pc_mg_galerkin": "none",
-    "pc_mg_distinct_smoothup": None,
-    "mg_levels_ksp_type": "preonly",
-    "mg_levels_pc_type": "sor",
-    "mg_levels_pc_sor_local_forward": None,
-    "mg_levels_up_ksp_type": "richardson",
-    "mg_levels_up_ksp_max_it": "1",
-    "mg_levels_up_pc_type": "sor",
-    "mg_levels_up_pc_sor_local_backward": None,
-    **COARSEST,
-}
-
-# PETSc has no transpose of SOR for non-symmetric matrices; the same hierarchy solves with A and A^T
-# under Jacobi.
-TRANSPOSABLE: dict[str, str | None] = {
-    f"mg_levels_{up}{key}": value
-    for up in ("", "up_")
-    for key, value in (
-        ("ksp_type", "richardson"),
-        ("ksp_max_it", "2"),
-        ("ksp_richardson_scale", "0.7"),
-        ("pc_type", "jacobi"),
-    )
-}
-
-RECIPES: dict[str, dict[str, str | None]] = {
-    "geometric": {"pc_type": "mg", **SMOOTHERS},
-    "gamg": {
-        "pc_type": "gamg",
-        "pc_gamg_threshold": "0.0",
-        "pc_gamg_agg_nsmooths": "1",
-        "pc_gamg_reuse_interpolation": "1",
-        "mg_levels_ksp_type": "richardson",
-        "mg_levels_pc_type": "sor",
-        "mg_levels_ksp_max_it": "1",
-        "mg_coarse_sub_pc_factor_shift_type": "none",
-    },
-    "planes": {},
-    "hypre": {"pc_type": "hypre", "pc_hypre_type": "boomeramg"},
-    "pyamg": {},
-    "direct": {},
-    "cholmod": {},
-    "mumps": {},
-}
 
 PYAMG = "npde_opt.linear.pyamg_pc.PyAMG"
 FALLS_BACK = (
@@ -207,7 +148,8 @@ class LinearSolver:
         cycle = "planes" if fast else "geometric"
         if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
-        self.choice = choice(grid, cycle, self.symmetric, reuse)
+        own = self.symmetric and box_plan(grid, self.matrix) is not None
+        self.choice = choice(grid, cycle, self.symmetric, reuse, own)
         return self.choice.recipe
 
     def _make(self, recipe: str) -> None:
@@ -226,7 +168,10 @@ class LinearSolver:
         self.recipe = recipe
         self.ksp = PETSc.KSP().create(self.grid.comm)
         self.ksp.setOptionsPrefix(self.prefix)
+        self.factors = self._box_factors() if recipe == "direct" else None
+        self._factored = False  # whether they have the present values
         light = self.recipe == "planes" and not self._asked("pc_", "mg_")
+        light = light or self.factors is not None
         self.ksp.setOperators(self.matrix.operator if light else self.matrix.mat)
         self.ksp.setTolerances(rtol=self._rtol, atol=1e-300, max_it=500)
         self._ranks, self._configured = self.grid.comm.size, False
@@ -237,6 +182,15 @@ class LinearSolver:
         )
         self._cycle: Cycle | None = None
         self._gradients: PlaneCG | None = None
+
+    def _box_factors(self) -> BoxFactors | None:
+        """Factors of our own, where they take the matrix and nothing of PETSc's is asked for."""
+        if not self.symmetric or self._asked("pc_", "ksp_", "mg_"):
+            return None
+        found = box_factors(self.grid, self.matrix)
+        if found is not None:
+            self.ksp.setType(PETSc.KSP.Type.PREONLY)
+        return found
 
     @property
     def direct(self) -> bool:
@@ -377,9 +331,12 @@ class LinearSolver:
         if self.recipe == "geometric":
             assert self.hierarchy is not None
             self.hierarchy.update(self.matrix)
-        planes = self.matrix.kept_planes() if self.recipe == "planes" else {}
+        kept = self.recipe == "planes" or self.factors is not None
+        planes = self.matrix.kept_planes() if kept else {}
         self.matrix.freeze()
         self._residual.restart()
+        if self._takes(planes):
+            return
         if self._configured:
             self.ksp.setUp()
         else:
@@ -393,11 +350,22 @@ class LinearSolver:
         if adapted and chosen and chosen.is_passed(ADAPTED_EXPECTED * dearer):
             self._factor_now()
 
+    def _takes(self, planes: Planes) -> bool:
+        """Whether there are factors of our own, and they take the values."""
+        if self.factors is None:
+            return False
+        self._factored = self.factors.update(planes)
+        if not self._factored:
+            self.ksp.setOperators(self.matrix.mat)
+        return self._factored
+
     def _factor_now(self) -> None:
         """Goes over to a factorization of the present values. Collective."""
         self.destroy()
         self._make("direct")
-        self._configure()
+        kept = self.factors is not None
+        if not self._takes(self.matrix.kept_planes() if kept else {}):
+            self._configure()
 
     def _choose(self) -> None:
         """Goes over to a factorization where the values before took too many iterations."""
@@ -435,19 +403,25 @@ class LinearSolver:
     def solve(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A x = b. Raises SolverError where it does not converge."""
         self.tolerance.use()
-        self.ksp.solve(b, x)
+        self._solve(b, x)
         if self._falls_back():
-            self.ksp.solve(b, x)
+            self._solve(b, x)
         self._check(b, x, False)
+
+    def _solve(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool = False) -> None:
+        if self.factors is not None and self._factored:
+            self.factors.solve(b.getArray(readonly=True), x.getArray())
+        elif transposed and not self.symmetric:
+            self.ksp.solveTranspose(b, x)
+        else:
+            self.ksp.solve(b, x)
 
     def solve_transpose(self, b: PETSc.Vec, x: PETSc.Vec) -> None:
         """A^T x = b with the same hierarchy. Raises SolverError where it does not converge."""
         self.tolerance.use()
-        solve = self.ksp.solve if self.symmetric else self.ksp.solveTranspose
-        solve(b, x)
+        self._solve(b, x, transposed=True)
         if self._falls_back():
-            solve = self.ksp.solve if self.symmetric else self.ksp.solveTranspose
-            solve(b, x)
+            self._solve(b, x, transposed=True)
         self._check(b, x, not self.symmetric)
 
     @property
@@ -458,13 +432,13 @@ class LinearSolver:
 
     def _check(self, b: PETSc.Vec, x: PETSc.Vec, transposed: bool) -> None:
         self.solves += 1
-        iterations = int(self.ksp.getIterationNumber())
+        iterations = 1 if self._factored else int(self.ksp.getIterationNumber())
         self.iterations += iterations
         if not is_tight():
             self._counted[0] += 1
             self._counted[1] += iterations
         reason = self.ksp.getConvergedReason()
-        if reason < 0:
+        if reason < 0 and not self._factored:
             name = next(
                 (k for k, v in vars(PETSc.KSP.ConvergedReason).items() if v == reason),
                 str(reason),

@@ -14,8 +14,9 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError, collective
 from npde_opt.linear.accuracy import Tolerance
-from npde_opt.linear.recipes import PIVOTS, RECIPES, options_below
+from npde_opt.linear.recipes import options_below
 from npde_opt.linear.residual import ResidualCheck
+from npde_opt.linear.table import PIVOTS, RECIPES
 from npde_opt.networks.interface import Values
 from npde_opt.networks.matrices import as_vec, from_vec
 from npde_opt.networks.parts import Part

@@ -1,0 +1,1 @@
+"""Cholesky factors of stencils on small boxes, in compiled loops."""
