@@ -20,11 +20,12 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 import numpy as np
 
-from npde_opt.compiling import defined, folder, stamp, write
+from npde_opt.compiling import compiled, defined, folder, stamp, write
 
 Kind = tuple[str, int]
 """Type of an array's values and number of its axes."""
@@ -91,6 +92,11 @@ class Kept:
             getattr(importlib.import_module(self.module), self.name),
         )
 
+    @property
+    def _what(self) -> tuple[object, ...]:
+        """What tells it apart from others of its module and name."""
+        return ()
+
     def _native(self, kinds: Sequence[Kind]) -> Native | None:
         """The machine code for arrays of these kinds; None where there can be none."""
         try:
@@ -119,9 +125,10 @@ class Kept:
             llvm.llvm_version_info,
         )
         processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-        own = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
-        told = (stamp(source.origin), version, processor, sorted(own.items()))
-        called = "table", self.module, self.name, source.origin, tuple(kinds)
+        set_to = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
+        told = (stamp(source.origin), version, processor, sorted(set_to.items()))
+        own = self.module, self.name, *self._what
+        called = "table", *own, source.origin, tuple(kinds)
         said = hashlib.sha256(repr((called, told)).encode()).hexdigest()
         where = hashlib.sha256(repr(called).encode()).hexdigest()[:16]
         return folder() / f"{self.name}_{where}.code", said.encode()
@@ -152,6 +159,37 @@ class Kept:
     def _as_python(self, address: int) -> Native:
         returned = ctypes.c_int64 if self.returns else None
         return cast(Native, ctypes.CFUNCTYPE(returned, ctypes.c_void_p)(address))
+
+
+class Written(Kept):
+    """A function of a source that was written for the case at hand.
+
+    Args:
+        source: with the function `name`, which reads `math`. Whoever writes it answers for what is
+            in it: it is run.
+        called: functions of a compiled module that it calls, all of its files being in one folder.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        module: str,
+        called: Sequence[str],
+        returns: bool = False,
+    ):
+        super().__init__(module, name, returns)
+        self._source, self._called = source, tuple(called)
+
+    def _function(self) -> Callable[..., Any]:
+        module = importlib.import_module(self.module)
+        space: dict[str, object] = {n: getattr(module, n) for n in self._called}
+        text = f"import math\n\n\n{self._source}\n"
+        return compiled(cast(FunctionType, defined(text, self.name, space)))
+
+    @property
+    def _what(self) -> tuple[object, ...]:
+        return self._source, self._called
 
 
 class Bound:

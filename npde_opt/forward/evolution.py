@@ -38,6 +38,7 @@ from npde_opt.forward.experiment import (
 from npde_opt.forward.fused import APPLIES, FusedEuler, dtype_of, fused
 from npde_opt.forward.groups import treated
 from npde_opt.forward.guard import Guard, Lookout, Refusal
+from npde_opt.forward.implicit_runs import in_runs
 from npde_opt.forward.initial import InitialState
 from npde_opt.forward.interface import Counters, check_alike
 from npde_opt.forward.line_system import LineSteps, LineSystem, line_steps, linear_bands
@@ -359,7 +360,9 @@ class EvolutionPoint:
             for name in forward.driving[e].boundary.coefficients
         }
         given = values.isdisjoint(forward.space.blocks)
-        return fused(found, self.k) if forward.fused and given else found
+        if not (forward.fused and given):
+            return found
+        return in_runs(fused(found, self.k), len(columns.members))
 
     def _run(self, batch: Batch) -> None:
         """The trajectories of a batch and their data."""

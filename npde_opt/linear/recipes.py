@@ -350,6 +350,11 @@ class LinearSolver:
         if adapted and chosen and chosen.is_passed(ADAPTED_EXPECTED * dearer):
             self._factor_now()
 
+    @property
+    def present_factors(self) -> BoxFactors | None:
+        """Factors of our own that have the present values."""
+        return self.factors if self._factored else None
+
     def _takes(self, planes: Planes) -> bool:
         """Whether there are factors of our own, and they take the values."""
         if self.factors is None:
