@@ -35,6 +35,10 @@ Build = Callable[[Grid], tuple[Objective, PETSc.Vec]]
 
 NEWTON = "newton", "gauss-newton"
 COARSE_RTOL = 1e-3
+COARSEST_RTOL = 1e-2
+"""Of the coarsest grid: its last steps change less than the next grid does. On 18 problems of 32^2
+to 128^2 cells it takes 5 to 25 % fewer products of all grids together, as many on the finest; on
+the grids between 1e-2 costs products of the finest."""
 COARSER = 2
 """Levels between a posterior's grid and that of its first directions, at most."""
 
@@ -208,8 +212,8 @@ def identify(
 ) -> Identification:
     """Minimizes on all levels, or on those that a resumed run has left.
 
-    Coarse levels stop at a gradient of 1e-3 of the initial one, the finest at
-    settings.gradient_rtol. Two levels below the finest, the Newton methods learn the leading part
+    The coarsest level stops at a gradient of 1e-2 of the initial one, those between at 1e-3, the
+    finest at settings.gradient_rtol. Two levels below the finest, the Newton methods learn the leading part
     of the data's Hessian, which preconditions the finer levels (where there are regularized
     fields).
 
@@ -346,7 +350,8 @@ class _Levels:
         count = len(self.hierarchy)
         rtol, decrement = self.settings.gradient_rtol, self.settings.decrement
         if level < count - 1:
-            rtol, decrement = max(rtol, COARSE_RTOL), None
+            coarse = COARSEST_RTOL if level == 0 else COARSE_RTOL
+            rtol, decrement = max(rtol, coarse), None
         own = replace(
             self.settings,
             level=level,
