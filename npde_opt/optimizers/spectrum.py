@@ -28,6 +28,9 @@ from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
 from npde_opt.packages import scipy
 
+ON_GRID = 1 << 17
+"""Values of all vectors on the grid in use up to which they are kept there, on one rank: two
+products with them then take less time than the lifts."""
 LEAST = 0.5
 DEPENDENT = 1e-8
 LEFT = 1e-4
@@ -70,11 +73,19 @@ class Spectrum:
     ):
         self.vectors, self.lifts, self.core = list(vectors), tuple(lifts), core
         self.used, self.fitted = self.vectors, core is not None
+        self._prolonged: np.ndarray | None = None
 
     def refine(self, r: PETSc.Vec, z: PETSc.Vec) -> float:
         """z = M^-1 r from z = R^-1 r; what r^T z has lost by it. Collective."""
         if self.core is None or not self.used:
             return 0.0
+        V = self._on_grid(r)
+        if V is not None:
+            overlaps = V @ r.getArray(readonly=True)
+            weights = self.core @ overlaps
+            own = z.getArray()
+            own -= weights @ V
+            return float(overlaps @ weights)
         restricted = self._restrict(r)
         overlaps = np.array(dots(restricted, self.used))
         weights = self.core @ overlaps
@@ -84,6 +95,23 @@ class Spectrum:
         z.axpy(1.0, correction)
         correction.destroy()
         return float(overlaps @ weights)
+
+    def _on_grid(self, like: PETSc.Vec) -> np.ndarray | None:
+        """The vectors in use on the grid in use, (vectors, values), where they are kept there."""
+        if not self._keeps(like):
+            return None
+        if self._prolonged is None:
+            self._prolonged = np.empty((len(self.used), like.getLocalSize()))
+            for row, v in zip(self._prolonged, self.used, strict=True):
+                fine = self._prolong(v.copy())
+                row[...] = fine.getArray(readonly=True)
+                fine.destroy()
+        return self._prolonged
+
+    def _keeps(self, like: PETSc.Vec) -> bool:
+        """Whether the vectors are kept on the grid in use."""
+        few = len(self.vectors) * like.getLocalSize() <= ON_GRID
+        return bool(few and like.getComm().getSize() == 1)
 
     def drop(self) -> None:
         """M is R from now on."""
@@ -103,16 +131,7 @@ class Spectrum:
         self.fitted = True
         if not self.vectors:
             return
-        S = np.empty((len(self.vectors),) * 2)
-        for j, v in enumerate(self.vectors):
-            fine = self._prolong(v.copy())
-            product = fine.duplicate()
-            at.regularization_hessian(fine, product)
-            fine.destroy()
-            restricted = self._restrict(product)
-            product.destroy()
-            S[:, j] = dots(restricted, self.vectors)
-            restricted.destroy()
+        S = self._energies(at)
         order = np.argsort(-np.diag(S), kind="stable")
         for count in (n for n in (len(S), len(S) // 2, len(S) // 4) if n):
             some = np.sort(order[:count])
@@ -122,8 +141,33 @@ class Spectrum:
                 return
         self.drop()
 
+    def _energies(self, at: Hessian) -> np.ndarray:
+        """V^T R V, V being all vectors."""
+        S = np.empty((len(self.vectors),) * 2)
+        kept, images = list[np.ndarray](), list[np.ndarray]()
+        for j, v in enumerate(self.vectors):
+            fine = self._prolong(v.copy())
+            product = fine.duplicate()
+            at.regularization_hessian(fine, product)
+            if self._keeps(fine):
+                kept.append(fine.getArray().copy())
+                images.append(product.getArray().copy())
+            else:
+                restricted = self._restrict(product)
+                S[:, j] = dots(restricted, self.vectors)
+                restricted.destroy()
+            fine.destroy()
+            product.destroy()
+        if not kept:
+            return S
+        self._prolonged = np.array(kept)
+        return np.asarray(self._prolonged @ np.array(images).T)
+
     def _use(self, numbers: Sequence[int] | np.ndarray, matrix: np.ndarray) -> None:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
+        rows, every = self._prolonged, len(self.vectors)
+        whole = rows is not None and len(rows) == every
+        self._prolonged = rows[numbers] if rows is not None and whole else None
 
     @property
     def state(self) -> Record:
