@@ -81,11 +81,15 @@ def smallest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
 
 def everywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on every rank."""
+    if comm.size == 1:
+        return bool(true)
     return bool(_reduced(comm, int(not true), "maximum") == 0)
 
 
 def anywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on any rank."""
+    if comm.size == 1:
+        return bool(true)
     return bool(_reduced(comm, int(bool(true)), "maximum") > 0)
 
 

@@ -153,6 +153,14 @@ class Matrices:
             found = np.empty(self.grid.local_shape, order="F")
             out.add(name, self.grid.take(rhs, found))
 
+    def contraction(self, adjoint: State, out: Gradients) -> None:
+        """Adds B^T lambda of an adjoint state to `out`, at the state that was taken last."""
+        self.grid.put(adjoint.u[0], self._dual)
+        for name in self.names:
+            self._matrix(FIRST, name).mat.multTranspose(self._dual, self._work)
+            found = np.empty(self.grid.local_shape, order="F")
+            out.add(name, self.grid.take(self._work, found))
+
     def destroy(self) -> None:
         for matrix in self._made.values():
             matrix.destroy()

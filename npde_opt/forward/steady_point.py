@@ -202,7 +202,11 @@ class Linearization:
         inner = self._gradients()
         found.states.extend(self._adjoint_states(found.data))
         for b, block in enumerate(self.blocks):
-            block.group.contraction(self.states_at[b], found.states[b], inner)
+            matrices = self._matrices(b, None)
+            if matrices is not None:
+                matrices.contraction(found.states[b], inner)
+            else:
+                block.group.contraction(self.states_at[b], found.states[b], inner)
         self.linear.flush(inner)
         found.gradient.subtract(inner)
         self._check_derivatives(found.gradient)

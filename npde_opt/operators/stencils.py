@@ -8,6 +8,7 @@ active face neighbours; others have those of any offsets, from a pattern made on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from petsc4py import PETSc
@@ -129,8 +130,13 @@ class OffsetMatrix:
 
 def stencil_offsets(dim: int) -> list[Offset]:
     """Centre, x-, x+, y-, y+, z-, z+."""
+    return list(_narrow(dim))
+
+
+@cache
+def _narrow(dim: int) -> tuple[Offset, ...]:
     unit = [tuple(int(d == e) for e in range(dim)) for d in range(dim)]
-    return [(0,) * dim, *(tuple(s * o for o in u) for u in unit for s in (-1, 1))]
+    return ((0,) * dim, *(tuple(s * o for o in u) for u in unit for s in (-1, 1)))
 
 
 PLANES = 1 << 13

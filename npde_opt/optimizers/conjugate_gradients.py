@@ -115,6 +115,8 @@ def preconditioned_norm(r: PETSc.Vec, rz: float) -> float:
 def dots(z: PETSc.Vec, vectors: list[PETSc.Vec]) -> list[float]:
     """z^T v for all v with one reduction; VecMDot's result depends on where in memory the vectors
     lie."""
+    if z.getComm().getSize() == 1:
+        return [z.dot(v) for v in vectors]
     for v in vectors:
         z.dotBegin(v)
     return [z.dotEnd(v) for v in vectors]

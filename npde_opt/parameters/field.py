@@ -74,6 +74,7 @@ class PlacedField(Placed):
         )
         inside = grid.active if fixed is None else grid.active & np.isnan(fixed)
         self._inside = np.asfortranarray(inside)
+        self._whole = bool(inside.all())
         self._free = np.broadcast_to(self._inside, self.empty().shape)
         self._box = ChannelBox(grid, channels) if channels > 1 else grid
 
@@ -128,16 +129,18 @@ class PlacedField(Placed):
 
     def coefficient(self, k: np.ndarray) -> np.ndarray:
         """1 in inactive cells, known values where the field is fixed."""
-        if self._inside.all():
+        if self._whole:
             return k
         found = np.where(self._inside, k, 1.0 if self.fixed is None else self.fixed)
         found[..., ~self.grid.active] = 1.0
         return found
 
     def change(self, dk: np.ndarray) -> np.ndarray:
-        return np.where(self._inside, dk, 0.0)
+        return dk if self._whole else np.where(self._inside, dk, 0.0)
 
     def sums(self, cotangent: Coefficient) -> np.ndarray:
+        if self._whole:
+            return np.broadcast_to(cotangent, self._free.shape)
         return np.where(self._inside, cotangent, 0.0)
 
     def write(self, own: np.ndarray, sink: Sink) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -135,6 +136,11 @@ class Placed(ABC):
     def free(self) -> np.ndarray:
         """Which own numbers are unknown (bool); the others keep what they are."""
         return np.ones(self.empty().shape, bool)
+
+    @cached_property
+    def all_free(self) -> bool:
+        """Whether all own numbers are."""
+        return bool(self.free.all())
 
     def free_count(self) -> int:
         """Free numbers of all ranks. Collective."""

@@ -99,14 +99,18 @@ class ParameterSpace:
 
     def take_block(self, vec: PETSc.Vec, name: str, out: PETSc.Vec) -> None:
         """Sets a Vec as `block_vec` makes them."""
-        self.blocks[name].view(out.getArray())[...] = self.look(vec, name)
+        # Both lie in memory alike.
+        out.getArray()[...] = vec.getArray(readonly=True)[self._places[name]]
 
     def add_block(self, vec: PETSc.Vec, name: str, part: PETSc.Vec) -> None:
         """Adds a Vec of `block_vec` to an unknown's parameters where they are free."""
-        block = self.blocks[name]
+        block, more = self.blocks[name], part.getArray(readonly=True)
+        if block.all_free:
+            own = vec.getArray()[self._places[name]]
+            own += more
+            return
         own = self.own(vec, name)
-        more = block.view(part.getArray(readonly=True))
-        np.add(own, more, out=own, where=block.free)
+        np.add(own, block.view(more), out=own, where=block.free)
 
     def zero_block(self, vec: PETSc.Vec, name: str) -> None:
         """Sets an unknown's parameters to 0 where they are free."""

@@ -49,7 +49,9 @@ class Lines:
         self.faces = [
             tuple(n + (d == e) for e, n in enumerate(own)) for d in range(grid.dim)
         ]
-        self.size = sum(int(np.prod(faces)) for faces in self.faces)
+        ends = np.cumsum([0, *(np.prod(faces) for faces in self.faces)]).tolist()
+        self._parts = [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        self.size: int = ends[-1]
         self.ghosted = int(np.prod([n + 2 for n in own]))
         self.spans, self.halves = _joined(spans), _joined(halves)
 
@@ -70,11 +72,9 @@ class Lines:
 
     def split(self, faces: np.ndarray) -> list[np.ndarray]:
         """Views of faces [i, j, k] by axis."""
-        ends = np.cumsum([np.prod(shape) for shape in self.faces])
-        parts = np.split(faces, ends[:-1])
         return [
-            part.reshape(shape, order="F")
-            for part, shape in zip(parts, self.faces, strict=True)
+            faces[part].reshape(shape, order="F")
+            for part, shape in zip(self._parts, self.faces, strict=True)
         ]
 
 
