@@ -213,9 +213,9 @@ def identify(
     """Minimizes on all levels, or on those that a resumed run has left.
 
     The coarsest level stops at a gradient of 1e-2 of the initial one, those between at 1e-3, the
-    finest at settings.gradient_rtol. Two levels below the finest, the Newton methods learn the leading part
-    of the data's Hessian, which preconditions the finer levels (where there are regularized
-    fields).
+    finest at settings.gradient_rtol. Two levels below the finest, the Newton methods learn the
+    leading part of the data's Hessian, which preconditions the finer levels (where there are
+    regularized fields).
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
