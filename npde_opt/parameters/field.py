@@ -139,8 +139,8 @@ class PlacedField(Placed):
         return dk if self._whole else np.where(self._inside, dk, 0.0)
 
     def sums(self, cotangent: Coefficient) -> np.ndarray:
-        if self._whole:
-            return np.broadcast_to(cotangent, self._free.shape)
+        if self._whole and np.shape(cotangent) == self._free.shape:
+            return np.asarray(cotangent)
         return np.where(self._inside, cotangent, 0.0)
 
     def write(self, own: np.ndarray, sink: Sink) -> None:

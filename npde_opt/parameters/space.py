@@ -114,7 +114,10 @@ class ParameterSpace:
 
     def zero_block(self, vec: PETSc.Vec, name: str) -> None:
         """Sets an unknown's parameters to 0 where they are free."""
-        self.own(vec, name)[self.free(name)] = 0.0
+        if self.blocks[name].all_free:
+            vec.getArray()[self._places[name]] = 0.0
+        else:
+            self.own(vec, name)[self.free(name)] = 0.0
 
     # Vectors
 

@@ -23,7 +23,7 @@ from npde_opt.grids import AXES, Grid, along, of_cells
 from npde_opt.lazily import loaded_lazily
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
-from npde_opt.terms.diffusion_slopes import FaceSlopes
+from npde_opt.terms.diffusion_slopes import CellSlopes, FaceSlopes
 from npde_opt.terms.faces import (
     both_active,
     closed_ends,
@@ -257,9 +257,11 @@ class DiffusionAt(LinearAt):
     def _face_slopes(self) -> list[FaceSlopes]:
         """By axis."""
         weights, sums, spans = self._weights, self.sums, self.term.spans
+        given = dict(zip(self.term.names, map(np.asarray, self.D), strict=True))
+        cells = {name: CellSlopes(self.grid, D) for name, D in given.items()}
         return [
-            FaceSlopes(self.grid, d, np.asarray(D), spans[d], weights[d], sums[d])
-            for d, D in enumerate(self.D)
+            FaceSlopes(d, cells[name], spans[d], weights[d], sums[d])
+            for d, name in enumerate(self.term.names)
         ]
 
     def add_slopes(self, u: np.ndarray, wanted: Mapping[str, Planes]) -> bool:

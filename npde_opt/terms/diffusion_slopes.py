@@ -24,28 +24,40 @@ from npde_opt.terms.faces import faces, jump, sides
 from npde_opt.terms.interface import Planes
 
 
+class CellSlopes:
+    """Of one D, owned cells; ghosted, and 0 beyond the sides, where nothing changes. Collective."""
+
+    def __init__(self, grid: Grid, D: np.ndarray):
+        self._grid, self._D = grid, D
+        self.halves = grid.ghosted((0.5 / D) / D)
+        """1 / (2 D^2)."""
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """1 / D."""
+        return self._grid.ghosted(1 / self._D)
+
+
 class FaceSlopes:
     """Of the conductances of the owned cells' faces normal to one axis.
 
     Args:
         d: the axis.
-        D: owned cells.
+        cells: of its D.
         spans: twice the lengths from faces to the centres below and above them.
         weights, sums: area / S^2 and S of faces.
     """
 
     def __init__(
         self,
-        grid: Grid,
         d: int,
-        D: np.ndarray,
+        cells: CellSlopes,
         spans: Sequence[np.ndarray],
         weights: np.ndarray,
         sums: np.ndarray,
     ):
-        self.grid, self.d, self.D, self.sums = grid, d, D, sums
-        # 0 beyond the sides: what is there does not change.
-        below, above = faces(grid.ghosted(np.asarray((0.5 / D) / D)), d)
+        self.d, self.cells, self.sums = d, cells, sums
+        below, above = faces(cells.halves, d)
         self._resistances = below * spans[0], above * spans[1]
         self.first = tuple(weights * part for part in self._resistances)
         """g_a, g_b."""
@@ -53,7 +65,7 @@ class FaceSlopes:
     @cached_property
     def second(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """g_aa, g_ab, g_bb."""
-        below, above = faces(self.grid.ghosted(np.asarray(1 / self.D)), self.d)
+        below, above = faces(self.cells.inverse, self.d)
         over = [part / self.sums for part in self._resistances]
         a, b = (2.0 * part for part in self.first)
         return a * (over[0] - below), a * over[1], b * (over[1] - above)
@@ -84,5 +96,5 @@ class FaceSlopes:
 
     def _along(self, planes: Planes) -> list[np.ndarray]:
         """Those of the cell and of its lower and upper neighbours."""
-        offsets = stencil_offsets(self.grid.dim)
+        offsets = stencil_offsets(self.cells.halves.ndim)
         return [planes[offsets[s]] for s in (0, 1 + 2 * self.d, 2 + 2 * self.d)]
