@@ -63,6 +63,14 @@ def taken(values: np.ndarray) -> None:
         own.add(TAKEN_BYTES, values.nbytes)
 
 
+def many(sent: tuple[int, int], taken: tuple[int, int]) -> None:
+    """Counts messages that are sent and that come, and bytes in them."""
+    if (own := counters()) is not None:
+        names = SENT, SENT_BYTES, TAKEN, TAKEN_BYTES
+        for name, amount in zip(names, (*sent, *taken), strict=True):
+            own.add(name, amount)
+
+
 def summed() -> None:
     """Counts a sum over ranks, or what waits for all like one."""
     if (own := counters()) is not None:

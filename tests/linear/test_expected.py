@@ -24,10 +24,16 @@ class Counter:
         self.messages = self.bytes = 0
         for name in ("sent", "taken"):
             monkeypatch.setattr(traffic, name, self.add)
+        monkeypatch.setattr(traffic, "many", self.add_all)
 
     def add(self, values):
         self.messages += 1
         self.bytes += values.nbytes
+
+    def add_all(self, *pairs):
+        for messages, amount in pairs:
+            self.messages += messages
+            self.bytes += amount
 
     def taken(self):
         found = self.messages, self.bytes

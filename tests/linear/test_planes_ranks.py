@@ -8,8 +8,9 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.planes import gathering
+from npde_opt.linear.planes import gathering, stages
 from npde_opt.linear.planes.boxes import fits
+from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
@@ -146,3 +147,70 @@ def test_other_krylov_methods_take_the_cycle_and_new_values(spread):
         solver.destroy()
     finally:
         PETSc.Options().delValue(PREFIX + "ksp_type")
+
+
+WAYS = "one call", "legs", "one call on some"
+
+
+def cycled(cycle, b, way, monkeypatch):
+    """x of the finest level and the sums over ranks, with a call or legs on this rank."""
+    rank = cycle.grid.comm.rank
+    legs = way == "legs" or (way == "one call on some" and rank == 0)
+    monkeypatch.setattr(stages, "CELLS", 0 if legs else 1 << 20)
+    top = cycle.top
+    top.shape.put(b, 1.0, top.b)
+    sums = cycle.cycle()
+    assert legs or cycle.stage._whole is not None
+    return top.inner(top.x).copy(), cycle.grid.comm.allreduce(np.array(sums))
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("cells", [40, 10000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_call_does_what_the_legs_do(name, cells, masked, monkeypatch):
+    """Levels on all ranks and on fewer, with messages in compiled loops on all ranks or on some."""
+    monkeypatch.setattr(gathering, "SPREAD", cells)
+    monkeypatch.setattr(PlaneCycle, "_hard", lambda self, planes: "")
+    x = np.meshgrid(*(np.linspace(-1, 1, n) for n in GRIDS[name][0]), indexing="ij")
+    active = sum(a**2 for a in x) < 1.2 if masked else None
+    grid, matrix = problem(name, MPI.COMM_WORLD, active)
+    if not fits(grid.layout, tuple(grid.periodic(d) for d in range(grid.dim))):
+        pytest.skip("refused on so many ranks")
+    cycle = PlaneCycle(grid, matrix.offsets)
+    planes = matrix.kept_planes()
+    rng = np.random.default_rng(grid.comm.rank)
+    for factor in (1.0, 3.0):
+        # New values, and other fields, which the messages have to follow.
+        cycle.update({o: factor * v for o, v in planes.items()})
+        b = rng.standard_normal(grid.active_local_size)
+        one, *others = (cycled(cycle, b, way, monkeypatch) for way in WAYS)
+        for other in others:
+            for found, wanted in zip(other, one, strict=True):
+                size = abs(wanted).max(initial=1e-300)
+                np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6 * size)
+        cycle.top.free()
+
+
+@pytest.mark.parallel([2, 3])
+def test_legs_where_mpi_cannot_be_called_by_loops(monkeypatch):
+    monkeypatch.setattr(stages, "calls", lambda: None)
+    grid, matrix = problem("walls", MPI.COMM_WORLD)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.kept_planes())
+    cycle.top.shape.put(np.ones(grid.active_local_size), 1.0, cycle.top.b)
+    sums = cycle.cycle()
+    assert cycle.stage._whole is None
+    assert grid.comm.allreduce(sums[0]) > 0
+
+
+@pytest.mark.parallel([2, 3])
+def test_what_mpi_says_is_raised(monkeypatch):
+    grid, matrix = problem("walls", MPI.COMM_WORLD)
+    cycle = PlaneCycle(grid, matrix.offsets)
+    cycle.update(matrix.kept_planes())
+    whole = cycle.stage._in_one_call()
+    # No request has such a number.
+    whole._phases[:, 1] = -1
+    with pytest.raises(MPI.Exception):
+        whole.run()

@@ -150,9 +150,10 @@ class Box:
         self.ranks = ranks if isinstance(ranks, range) else tuple(ranks)
         self.periodic, self.depth = tuple(periodic), depth
         self.extents = tuple(self._extent(d) for d in range(layout.dim))
-        self._phases = [
+        self.phases = [
             self._phase(d) for d, e in enumerate(self.extents) if e.below or e.above
         ]
+        """Of an exchange, by axis that is cut."""
 
     def _extent(self, d: int) -> Extent:
         layout = self.layout
@@ -212,7 +213,7 @@ class Box:
     def traffic(self) -> tuple[int, int]:
         """Messages that this rank sends or gets in an exchange of one array, and numbers in
         them."""
-        sides = [side for phase in self._phases for side in phase]
+        sides = [side for phase in self.phases for side in phase]
         parts = [part for _, _, out, _, into in sides for part in (out, into)]
         return len(parts), sum(self._size(part) for part in parts)
 
@@ -224,7 +225,7 @@ class Box:
     def exchange(self, *fields: np.ndarray) -> None:
         """Ghosts of arrays [k, j, i] take what their owners have, all in one message a neighbour.
         Collective."""
-        for phase in self._phases:
+        for phase in self.phases:
             requests, pending = list[MPI.Request](), list[tuple[Index, np.ndarray]]()
             for rank, sent, out, received, into in phase:
                 given = np.stack([field[out] for field in fields])
@@ -242,11 +243,11 @@ class Box:
 
     def kept(self, field: np.ndarray) -> Exchange:
         """Exchanges of an array [k, j, i] that is kept."""
-        return Exchange(self.comm, self._phases, field)
+        return Exchange(self.comm, self.phases, field)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Owned values [k, j, i], with ghosts. Collective."""
-        if not self._phases:
+        if not self.phases:
             return values
         found = np.zeros(self.cells[::-1], values.dtype)
         found[self.inner] = values
@@ -256,7 +257,7 @@ class Box:
     def with_ghosts(self, planes: Planes, kept: Planes) -> Planes:
         """Owned planes with ghosts, in arrays that are kept from call to call; the planes
         themselves where there are no ghosts. Collective."""
-        if not self._phases:
+        if not self.phases:
             return planes
         for offset, values in planes.items():
             if offset not in kept:

@@ -53,40 +53,40 @@ class Gathering:
         ]
         own = [p // group for p, group in zip(layout.position, groups, strict=True)]
         first = [p * group for p, group in zip(own, groups, strict=True)]
-        self._own, self._leader = (
-            box.ranks[layout.rank],
-            box.ranks[_number(first, layout)],
-        )
+        self._own = box.ranks[layout.rank]
+        self.leader = box.ranks[_number(first, layout)]
+        """The rank that gets all."""
         self.box: Box | None = None
         """The box of the whole group, on the rank that has it."""
-        self._members = list[tuple[int, Index]]()
+        self.members = list[tuple[int, Index]]()
+        """On it: the ranks of the group, itself among them, with their cells [k, j, i]."""
         self._share = layout.local_size
-        if self._own == self._leader:
+        if self._own == self.leader:
             whole = Layout(together, _number(own, Layout(together, 0)))
             places = np.meshgrid(*leaders, indexing="ij")
             numbers = np.ravel_multi_index(places, layout.processes, order="F")
             ranks = [box.ranks[n] for n in numbers.ravel(order="F")]
             self.box = Box(self._comm, whole, ranks, box.periodic, DEPTH)
-            self._members = _members(box, whole, groups)
+            self.members = _members(box, whole, groups)
 
     def traffic(self) -> tuple[int, int]:
         """Messages that this rank sends or gets for a number a cell, and numbers in them."""
         if self.box is None:
             return 1, self._share
-        return len(self._members) - 1, self.box.layout.local_size - self._share
+        return len(self.members) - 1, self.box.layout.local_size - self._share
 
     def gather(self, values: np.ndarray) -> np.ndarray | None:
         """Own values of all members, on the rank that has the group. Collective."""
         if self.box is None:
             given = np.ascontiguousarray(values)
             traffic.sent(given)
-            self._comm.Send(given, self._leader, TAG)
+            self._comm.Send(given, self.leader, TAG)
             return None
         lead = values.shape[: values.ndim - len(self.box.extents)]
         found = np.empty((*lead, *self.box.layout.local_shape[::-1]), values.dtype)
-        for rank, part in self._members:
+        for rank, part in self.members:
             place = found[of_cells(part)]
-            if rank == self._leader:
+            if rank == self.leader:
                 place[...] = values
                 continue
             buffer = np.empty(place.shape, values.dtype)
@@ -100,11 +100,11 @@ class Gathering:
         if values is None:
             buffer = np.empty(out.shape, out.dtype)
             traffic.taken(buffer)
-            self._comm.Recv(buffer, self._leader, TAG + 1)
+            self._comm.Recv(buffer, self.leader, TAG + 1)
             out[...] = buffer
             return
-        for rank, part in self._members:
-            if rank == self._leader:
+        for rank, part in self.members:
+            if rank == self.leader:
                 out[...] = values[part]
             else:
                 given = np.ascontiguousarray(values[part])

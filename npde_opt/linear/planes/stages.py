@@ -28,6 +28,7 @@ from npde_opt.linear.planes.levels import (
     dense,
     widened,
 )
+from npde_opt.linear.planes.messages import calls
 from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.linear.planes.whole import CELLS, Whole
 from npde_opt.operators.patterns import Offset
@@ -237,7 +238,9 @@ class Stage:
         self._gathering = Gathering(box, last) if box.is_cut else None
         self._rest: Stage | None = None
         self._whole: Whole | None = None
-        """The cycle in one call, with the present values."""
+        """The cycle in one call."""
+        self._is_renewed = False
+        """Whether it has the present values."""
         if self._gathering is None:
             return
         if active is not None and not last:
@@ -257,7 +260,7 @@ class Stage:
 
     def refine(self) -> None:
         """New values of all levels below the first. Collective."""
-        self._whole = None
+        self._is_renewed = False
         first, last = self.levels[0], self.levels[-1]
         for level in self.levels[:-1]:
             if level is not first:
@@ -294,11 +297,8 @@ class Stage:
 
     def cycle(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
-        if self._is_alone:
-            whole = self._whole
-            if whole is None or not whole.goes_over(self.levels[0]):
-                whole = self._whole = Whole(self.levels, self.inverse)
-            return whole.run()
+        if self._is_one_call:
+            return self._in_one_call().run()
         for level in self.levels[:-1]:
             level.down()
         self._solve_last()
@@ -308,10 +308,35 @@ class Stage:
         return found
 
     @property
-    def _is_alone(self) -> bool:
-        """Whether all levels are this rank's, and so small that their fields are kept."""
-        some = self._gathering is None and len(self.levels) > 1
-        return some and self.levels[0].shape.size <= CELLS
+    def _is_one_call(self) -> bool:
+        """Whether the cycle is one call: levels are so small that their fields are kept, and loops
+        can send messages where there are any."""
+        if self._gathering is None and len(self.levels) == 1:
+            return False
+        small = self.levels[0].shape.size <= CELLS
+        return small and (self._gathering is None or calls() is not None)
+
+    def _in_one_call(self) -> Whole:
+        """With the present values."""
+        if self._whole is None or not self._whole.goes_over(self.levels[0]):
+            self._whole = Whole(self.parts(), len(self.coarsest_inverse))
+            self._is_renewed = False
+        if not self._is_renewed:
+            self._whole.renew(self.coarsest_inverse)
+            self._is_renewed = True
+        return self._whole
+
+    def parts(self) -> list[tuple[PlaneLevel, Gathering | None]]:
+        """The levels that this rank has a part of, on all of these ranks and on fewer, and what
+        gathers the last one of each."""
+        found = [(level, None) for level in self.levels[:-1]]
+        own = [*found, (self.levels[-1], self._gathering)]
+        return own if self._rest is None else own + self._rest.parts()
+
+    @property
+    def coarsest_inverse(self) -> np.ndarray:
+        """Empty where another rank has it."""
+        return self.inverse if self._rest is None else self._rest.coarsest_inverse
 
     def _solve_last(self) -> None:
         last = self.levels[-1]

@@ -1,4 +1,5 @@
-"""The levels of one rank as rows of a table, for a V-cycle in one call (whole_loops.py)."""
+"""The levels of which a rank has a part as rows of a table, for a V-cycle in one call
+(whole_loops.py)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from mpi4py import MPI
 
 from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes.boxes import Box
+from npde_opt.linear.planes.gathering import Gathering
 from npde_opt.linear.planes.levels import SINGLE, Shape
+from npde_opt.linear.planes.messages import Messages, calls
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes import whole_loops
@@ -24,6 +29,7 @@ CELLS = 1 << 20
 class Level(Protocol):
     """What a level has that sweeps go over; see stages.PlaneLevel."""
 
+    box: Box
     A: np.ndarray
     inverse: np.ndarray
     v: np.ndarray
@@ -45,36 +51,82 @@ class Level(Protocol):
     def row_below(self) -> np.ndarray: ...
 
 
+Part = tuple[Level, Gathering | None]
+"""A level, and what gathers it from its ranks on fewer, where the next one is the same there."""
+
+
 class Whole:
-    """A V-cycle with the present values of some levels, all of one rank, the last one inverted.
+    """A V-cycle over the levels that this rank has a part of, finest first.
 
     Args:
-        inverse: of the last level's matrix.
+        size: unknowns of the last level, where it is inverted here; else 0.
+
+    Collective.
     """
 
-    def __init__(self, levels: Sequence[Level], inverse: np.ndarray):
-        self._table = np.zeros((len(levels), whole_loops.WIDTH), np.int64)
-        self._factors = np.zeros((len(levels), 3), SINGLE)
-        self._inverse = np.ascontiguousarray(inverse, float)
-        self._work = np.empty((2, len(inverse)))
-        self._kept: list[
-            np.ndarray
-        ] = []  # as the table has no more than their addresses
-        self._fields = levels[0].b, levels[0].x
-        for n, level in enumerate(levels):
+    def __init__(self, parts: Sequence[Part], size: int):
+        self._table = np.zeros((len(parts), whole_loops.WIDTH), np.int64)
+        self._levels = [level for level, _ in parts]
+        self._factors = np.zeros((len(parts), 3), SINGLE)
+        self._inverse = np.zeros((size, size))
+        self._work = np.empty((2, size))
+        # The table has no more than their addresses.
+        self._kept = list[np.ndarray]()
+        self._fields = self._levels[0].b, self._levels[0].x
+        self._messages = Messages()
+        for n, (level, _) in enumerate(parts):
             self._put(n, whole_loops.GEOMETRY, self._geometry(level.shape.geometry))
             self._put(n, whole_loops.B, self._field(level.b))
             self._put(n, whole_loops.X, self._field(level.x))
-            if level is not levels[-1]:
-                self._fill(n, level)
+        for n, (level, gathering) in enumerate(parts):
+            below = self._levels[n + 1] if n + 1 < len(parts) else None
+            if gathering is not None:
+                self._gather(n, level, gathering, below)
+            elif below is not None:
+                self._sweep(n, level, below)
+            else:
+                self._put(n, whole_loops.KIND, [whole_loops.INVERTED])
+        self._calls = np.array(calls() or (0, 0), np.int64)
+        self._phases, self._sides = self._messages.tables
 
     def goes_over(self, level: Level) -> bool:
         """Whether the first level's fields are those that it had."""
         return level.b is self._fields[0] and level.x is self._fields[1]
 
+    def renew(self, inverse: np.ndarray) -> None:
+        """Takes what followed from new values of the levels.
+
+        Args:
+            inverse: of the last level's matrix, where it is inverted here.
+        """
+        self._inverse[...] = inverse
+        for n, level in enumerate(self._levels):
+            self._factors[n] = level.factors
+
+    def _gather(
+        self, n: int, level: Level, gathering: Gathering, below: Level | None
+    ) -> None:
+        """What a level that lies on fewer ranks needs.
+
+        Args:
+            below: the same level of the group, on the rank that has it.
+        """
+        given, found = (level.shape, level.b), (level.shape, level.x)
+        b = None if below is None else (below.shape, below.b)
+        x = None if below is None else (below.shape, below.x)
+        down = self._messages.gathered(gathering, level.box, given, b)
+        up = self._messages.scattered(gathering, level.box, x, found)
+        self._put(n, whole_loops.KIND, [whole_loops.GATHERED, *down, *up])
+
+    def _sweep(self, n: int, level: Level, below: Level) -> None:
+        """What sweeps over a level need, and transfers to the one below."""
+        self._fill(n, level)
+        down = self._messages.ghosts(level.box, level.shape, level.b)
+        up = self._messages.ghosts(below.box, below.shape, below.x)
+        self._put(n, whole_loops.KIND, [whole_loops.SWEPT, *down, *up])
+
     def _fill(self, n: int, level: Level) -> None:
-        """What sweeps over a level need."""
-        self._factors[n] = level.factors
+        """Values and fields of sweeps over a level."""
         transfers = (
             (whole_loops.RESTRICTION, level.restriction),
             (whole_loops.PROLONGATION, level.prolongation),
@@ -124,7 +176,11 @@ class Whole:
         return [*found, *self._numbers(last), *self._numbers(parts)]
 
     def run(self) -> tuple[float, float]:
-        """x of the first level from its b; b^T x and x^T x."""
+        """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
         given = self._table, self._factors, self._inverse, self._work
-        found: tuple[float, float] = whole_loops.cycle(*given)
-        return found
+        messages = self._phases, self._sides, self._calls
+        both, own, failed = whole_loops.cycle(*given, *messages)
+        if failed:
+            raise MPI.Exception(failed)
+        self._messages.count()
+        return both, own

@@ -1,5 +1,5 @@
-"""A V-cycle over all levels of one rank in one compiled call: on coarse levels calls take longer
-than what they do.
+"""A V-cycle over all levels in one compiled call, messages to other ranks among them: on coarse
+levels calls take longer than what they do.
 
 Levels are rows of a table of addresses and sizes (whole.py), from which the loops' arrays are made
 here, as functions with as many arguments as a hierarchy has arrays would be compiled anew for every
@@ -8,19 +8,14 @@ number of levels.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
-from numba.extending import intrinsic
 
 from npde_opt.compiling import compiled
+from npde_opt.linear.planes import message_loops
+from npde_opt.linear.planes.pointers import carray, single, whole
 from npde_opt.linear.planes.rows import END, FIRST, Geometry, put, take, wrap
 from npde_opt.linear.planes.sweeps import down, up
 from npde_opt.linear.planes.transfers import Transfer
-
-carray: Any = numba.carray  # type: ignore[attr-defined]
-types: Any = numba.types
 
 GEOMETRY, RESTRICTION, PROLONGATION, FIELDS = 0, 20, 40, 60
 """Where in a row of the table a level's geometry, its transfers and its fields begin."""
@@ -28,38 +23,26 @@ A, INVERSE, B, X, Y, V, ROW, ROW_BELOW = range(FIELDS, FIELDS + 16, 2)
 """Fields in turn: an address and a size."""
 PLANES = FIELDS + 16
 """Couplings to neighbours that A has."""
-WIDTH = PLANES + 1
-
-
-def _pointer(number: Any) -> Any:
-    """From an address to a pointer to such numbers."""
-
-    def typed(context: Any, address: Any) -> tuple[Any, Any]:
-        def generated(target: Any, builder: Any, signature: Any, given: Any) -> Any:
-            kind = target.get_value_type(signature.return_type)
-            return builder.inttoptr(given[0], kind)
-
-        return types.CPointer(number)(types.int64), generated
-
-    return intrinsic(typed)
-
-
-_whole, _single, _double = (
-    _pointer(t) for t in (types.int64, types.float32, types.float64)
-)
+KIND, DOWN, DOWN_END, UP, UP_END = range(PLANES + 1, PLANES + 6)
+"""What is done on a level, and the phases of messages (message_loops.py) before it on the way down
+and on the way up."""
+WIDTH = UP_END + 1
+SWEPT, GATHERED, INVERTED = range(3)
+"""Kinds: sweeps, and transfers to and from the level below; none, as the level goes to fewer ranks,
+of which this one, where it is one of them, has the next level; a product with the inverse."""
 
 
 @compiled
 def _geometry(t: np.ndarray) -> Geometry:
     """From addresses and numbers of rows."""
     return (
-        carray(_whole(t[0]), (t[1],)),
-        carray(_whole(t[2]), (t[3],)),
-        carray(_whole(t[4]), (t[5], 2)),
+        carray(whole(t[0]), (t[1],)),
+        carray(whole(t[2]), (t[3],)),
+        carray(whole(t[4]), (t[5], 2)),
         t[6] != 0,
-        carray(_whole(t[7]), (t[8], 5)),
-        carray(_whole(t[9]), (t[10], 2)),
-        carray(_whole(t[11]), (t[12],)),
+        carray(whole(t[7]), (t[8], 5)),
+        carray(whole(t[9]), (t[10], 2)),
+        carray(whole(t[11]), (t[12],)),
     )
 
 
@@ -68,51 +51,32 @@ def _transfer(t: np.ndarray) -> Transfer:
     """As `_geometry`."""
     return (
         t[0] != 0,
-        carray(_whole(t[1]), (t[2],)),
-        carray(_single(t[3]), (t[4],)),
-        carray(_single(t[5]), (t[6],)),
-        carray(_whole(t[7]), (t[8],)),
-        carray(_whole(t[9]), (t[10], t[11])),
-        carray(_single(t[12]), (t[10], t[11])),
-        carray(_whole(t[13]), (t[14],)),
-        carray(_whole(t[15]), (t[16], 2)),
+        carray(whole(t[1]), (t[2],)),
+        carray(single(t[3]), (t[4],)),
+        carray(single(t[5]), (t[6],)),
+        carray(whole(t[7]), (t[8],)),
+        carray(whole(t[9]), (t[10], t[11])),
+        carray(single(t[12]), (t[10], t[11])),
+        carray(whole(t[13]), (t[14],)),
+        carray(whole(t[15]), (t[16], 2)),
     )
 
 
 @compiled
 def _field(t: np.ndarray, at: int) -> np.ndarray:
-    found: np.ndarray = carray(_single(t[at]), (t[at + 1],))
+    found: np.ndarray = carray(single(t[at]), (t[at + 1],))
     return found
 
 
 @compiled
 def _couplings(t: np.ndarray) -> np.ndarray:
-    found: np.ndarray = carray(_single(t[A]), (t[PLANES], t[A + 1]))
+    found: np.ndarray = carray(single(t[A]), (t[PLANES], t[A + 1]))
     return found
 
 
 @compiled
-def cycle(
-    table: np.ndarray, factors: np.ndarray, inverse: np.ndarray, work: np.ndarray
-) -> tuple[float, float]:
-    """x of the first level from its b; b^T x and x^T x.
-
-    Args:
-        table [level, WIDTH]: see whole.py; the last level has a geometry, b and x only.
-        factors [level, 3]: of Chebyshev's recursion.
-        inverse: of the last level's matrix.
-        work [2, unknown of the last level].
-    """
-    last = table.shape[0] - 1
-    for n in range(last):
-        t, below = table[n], table[n + 1]
-        f = factors[n, 0], factors[n, 1], factors[n, 2]
-        geometry, transfer = _geometry(t), _transfer(t[RESTRICTION:])
-        values = _couplings(t), _field(t, INVERSE), _field(t, B), _field(t, X)
-        a, d, b, x = values
-        y, v, row = _field(t, Y), _field(t, V), _field(t, ROW)
-        down(a, d, b, x, _field(below, B), f, transfer, geometry, y, v, row)
-    t = table[last]
+def _solve(t: np.ndarray, inverse: np.ndarray, work: np.ndarray) -> None:
+    """x of the last level from its b, with the inverse of its matrix."""
     geometry, given, found = _geometry(t), work[0], work[1]
     take(_field(t, B), 1.0, given, geometry)
     for i in range(given.size):
@@ -123,12 +87,65 @@ def cycle(
     x = _field(t, X)
     put(found, 1.0, x, geometry)
     wrap(x, geometry, geometry[0][FIRST], geometry[0][END])
+
+
+@compiled
+def cycle(
+    table: np.ndarray,
+    factors: np.ndarray,
+    inverse: np.ndarray,
+    work: np.ndarray,
+    phases: np.ndarray,
+    sides: np.ndarray,
+    calls: np.ndarray,
+) -> tuple[float, float, int]:
+    """x of the first level from its b; own parts of b^T x and x^T x; 0, or what MPI says where it
+    fails.
+
+    Args:
+        table [level, WIDTH]: see whole.py; levels that are not swept over have a geometry, b and x
+            only.
+        factors [level, 3]: of Chebyshev's recursion.
+        inverse: of the last level's matrix, where it is INVERTED.
+        work [2, unknown of the last level].
+        phases, sides, calls: see message_loops.py.
+    """
+    count = table.shape[0]
+    for n in range(count):
+        t = table[n]
+        if t[DOWN] < t[DOWN_END]:
+            failed = message_loops.run(phases, sides, calls, t[DOWN], t[DOWN_END])
+            if failed != 0:
+                return 0.0, 0.0, failed
+        if t[KIND] == INVERTED:
+            _solve(t, inverse, work)
+        if t[KIND] == SWEPT:
+            below = table[n + 1]
+            f = factors[n, 0], factors[n, 1], factors[n, 2]
+            geometry, transfer = _geometry(t), _transfer(t[RESTRICTION:])
+            values = _couplings(t), _field(t, INVERSE), _field(t, B), _field(t, X)
+            a, d, b, x = values
+            if t[DOWN] < t[DOWN_END]:
+                wrap(b, geometry, geometry[0][FIRST], geometry[0][END])
+            y, v, row = _field(t, Y), _field(t, V), _field(t, ROW)
+            down(a, d, b, x, _field(below, B), f, transfer, geometry, y, v, row)
     both, own = 0.0, 0.0
-    for n in range(last - 1, -1, -1):
-        t, below = table[n], table[n + 1]
+    for n in range(count - 1, -1, -1):
+        t = table[n]
+        if t[UP] < t[UP_END]:
+            failed = message_loops.run(phases, sides, calls, t[UP], t[UP_END])
+            if failed != 0:
+                return 0.0, 0.0, failed
+        if t[KIND] != SWEPT:
+            continue
+        below = table[n + 1]
         f = factors[n, 0], factors[n, 1], factors[n, 2]
         geometry, transfer = _geometry(t), _transfer(t[PROLONGATION:])
         a, d, b, x = _couplings(t), _field(t, INVERSE), _field(t, B), _field(t, X)
+        e = _field(below, X)
+        if t[UP] < t[UP_END]:
+            coarse = _geometry(below)
+            wrap(e, coarse, coarse[0][FIRST], coarse[0][END])
         y, v, row = _field(t, Y), _field(t, V), _field(t, ROW_BELOW)
-        both, own = up(a, d, b, x, _field(below, X), f, transfer, geometry, y, v, row)
-    return both, own
+        both, own = up(a, d, b, x, e, f, transfer, geometry, y, v, row)
+    return both, own, 0
