@@ -109,6 +109,33 @@ class Layout:
             stride = stride * c[p]
         return np.where(inside, index, -1).astype(PETSc.IntType)
 
+    def beside(self, axis: int, periodic: bool) -> tuple[int | None, int | None]:
+        """The ranks that own the cells just below and above the box along an axis; None where
+        there are none outside the grid or in the box. Ranks that own nothing along the axis are
+        passed over."""
+        known = self._beside
+        if (axis, periodic) not in known:
+            known[axis, periodic] = self._ranks_beside(axis, periodic)
+        return known[axis, periodic]
+
+    @functools.cached_property
+    def _beside(self) -> dict[tuple[int, bool], tuple[int | None, int | None]]:
+        return {}
+
+    def _ranks_beside(self, axis: int, periodic: bool) -> tuple[int | None, int | None]:
+        counts, at = self.counts[axis], self.position[axis]
+        filled = [p for p, n in enumerate(counts) if n]
+        if not counts[at] or (len(filled) == 1 and not periodic):
+            return None, None
+        stride, here = int(np.prod(self.processes[:axis], dtype=int)), filled.index(at)
+        found = list[int | None]()
+        for place in (here - 1, here + 1):
+            there = periodic or 0 <= place < len(filled)
+            p = filled[place % len(filled)]
+            found.append(self.rank + (p - at) * stride if there else None)
+        below, above = found
+        return below, above
+
     @functools.cached_property
     def rank_count(self) -> int:
         return int(np.prod(self.processes))
@@ -134,29 +161,21 @@ def neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The layers just below and above the owned box along an axis, of owned arrays (k, ..., n_y,
     n_x); 0 outside the grid. Ranks that own nothing along the axis are passed over. Collective."""
-    d, counts, at = values.ndim - 1 - axis, layout.counts[axis], layout.position[axis]
-    first, last = (
-        np.take(values, [0][: counts[at]], axis=d),
-        np.take(values, [-1][: counts[at]], axis=d),
-    )
-    below, above = np.zeros_like(first), np.zeros_like(first)
-    filled = [p for p, n in enumerate(counts) if n]
-    if not counts[at] or (len(filled) == 1 and not periodic):
-        return below, above
-    stride, here = int(np.prod(layout.processes[:axis], dtype=int)), filled.index(at)
-    beside = [
-        filled[(here + step) % len(filled)]
-        if periodic or 0 <= here + step < len(filled)
-        else None
-        for step in (-1, 1)
-    ]
-    ranks = [
-        MPI.PROC_NULL if p is None else layout.rank + (p - at) * stride for p in beside
-    ]
-    for rank, given, got in ((ranks[1], last, above), (ranks[0], first, below)):
-        if rank != MPI.PROC_NULL:
-            traffic.sent(given)
-            traffic.taken(got)
-    comm.Sendrecv(last, ranks[1], 0, below, ranks[0], 0)
-    comm.Sendrecv(first, ranks[0], 1, above, ranks[1], 1)
+    before = (slice(None),) * (values.ndim - 1 - axis)
+    first, last = values[(*before, slice(1))], values[(*before, slice(-1, None))]
+    ranks = layout.beside(axis, periodic)
+    found, requests = list[np.ndarray](), list[MPI.Request]()
+    for side, (rank, given) in enumerate(zip(ranks, (first, last), strict=True)):
+        if rank is None:
+            found.append(np.zeros_like(given))
+            continue
+        got, own = np.empty_like(given, order="C"), np.ascontiguousarray(given)
+        traffic.sent(own)
+        traffic.taken(got)
+        # What goes up comes from below.
+        requests.append(comm.Irecv(got, rank, 1 - side))
+        requests.append(comm.Isend(own, rank, side))
+        found.append(got)
+    MPI.Request.Waitall(requests)
+    below, above = found
     return below, above

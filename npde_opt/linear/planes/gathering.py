@@ -11,7 +11,7 @@ from npde_opt.grids.grid import of_cells
 from npde_opt.grids.layout import Layout
 from npde_opt.linear.planes.boxes import DEPTH, Box, Index, fits
 
-SPREAD = 4096
+SPREAD = 2048
 """Cells a rank from which levels are spread: sweeps over fewer take less time than messages."""
 TAG = 64
 
