@@ -355,3 +355,20 @@ def test_solves_that_keep_no_work_are_the_same(monkeypatch):
         solver.destroy()
     for other in found[1:]:
         np.testing.assert_array_equal(found[0], other)
+
+
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
+def test_inverses_by_halves(size, monkeypatch):
+    monkeypatch.setattr(stages, "SMALL", 8)
+    drawn = np.random.default_rng(size).standard_normal((size, size))
+    A = drawn @ drawn.T + size * np.diag(np.geomspace(1e-3, 1e3, size))
+    given, found = A.copy(), stages.inverted(A, 1e-6)
+    assert np.array_equal(A, given)
+    wanted = np.linalg.inv(A)
+    scale = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)))
+    assert np.abs((found - wanted) / scale).max() < 1e-9
+    # What is singular but for rounding is inverted from its eigenvalues, which are no less.
+    singular = (size + 1) * np.eye(size + 1) - 1
+    largest = np.linalg.eigvalsh(stages.inverted(singular, 1e-6)).max()
+    assert 0 < largest < 1.1e6
+    assert np.isnan(stages.inverted(np.full((size, size), np.nan), 1e-6)).all()

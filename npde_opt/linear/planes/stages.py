@@ -49,6 +49,8 @@ next level has not, which are long along all axes but one, have such."""
 
 LEAST = 1e-6
 """Eigenvalues of the coarsest matrix below are roundings of single precision, its diagonal 1."""
+SMALL = 32
+"""Rows of matrices that are inverted as they are."""
 
 
 class PlaneLevel:
@@ -367,19 +369,49 @@ def invert(level: PlaneLevel, least: float) -> np.ndarray:
 def inverted(A: np.ndarray, least: float) -> np.ndarray:
     """As `invert`, of an array."""
     size = np.sqrt(np.abs(np.diagonal(A)))
-    scale = np.outer(size, size)
+    scaled = A / size[:, None]
+    scaled /= size
     try:
-        return np.asarray(_definite_inverse(A / scale, least) / scale)
+        found = _definite_inverse(scaled, least)
     except np.linalg.LinAlgError:
         return np.full_like(A, np.nan)
+    found /= size[:, None]
+    found /= size
+    return found
 
 
 def _definite_inverse(S: np.ndarray, least: float) -> np.ndarray:
     """Of a matrix of diagonal 1 that is positive definite but for rounding: what reactions and
     masses add where nothing else holds the mean may be less than the rounding of its values."""
+    diagonal = np.einsum("ii->i", S)
+    whole = diagonal.copy()
     try:
-        np.linalg.cholesky(S - least * np.eye(len(S)))
-        return np.linalg.inv(S)
+        diagonal -= least
+        np.linalg.cholesky(S)
     except np.linalg.LinAlgError:
+        diagonal[...] = whole
         values, vectors = np.linalg.eigh(S)
         return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
+    diagonal[...] = whole
+    return inverse_by_halves(S)
+
+
+def inverse_by_halves(S: np.ndarray) -> np.ndarray:
+    """Of a symmetric positive definite matrix, in half the time of one that may be any:
+
+    [P Q; Q^T R]^-1 = [P^-1 + U T^T, -U; -U^T, C^-1],   T = P^-1 Q, C = R - Q^T T, U = T C^-1
+    """
+    half = len(S) // 2
+    if half < SMALL:
+        return np.asarray(np.linalg.inv(S))
+    Q = S[:half, half:]
+    P_inverse = inverse_by_halves(S[:half, :half])
+    T = P_inverse @ Q
+    C_inverse = inverse_by_halves(S[half:, half:] - Q.T @ T)
+    U = T @ C_inverse
+    found = np.empty_like(S)
+    np.add(P_inverse, U @ T.T, out=found[:half, :half])
+    np.negative(U, out=found[:half, half:])
+    found[half:, :half] = found[:half, half:].T
+    found[half:, half:] = C_inverse
+    return found
