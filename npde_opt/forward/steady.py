@@ -121,7 +121,7 @@ class Steady:
         numbers = range(len(self.experiments))
         together = one and equation.columns
         unknown = [u.name for u in space.unknowns]
-        self.blocks = (
+        self.blocks: list[tuple[int, ...]] = (
             blocks(numbers, self.driving, unknown)
             if together
             else [(e,) for e in numbers]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -21,19 +21,46 @@ from npde_opt import reductions
 from npde_opt.aliases import Coefficient, Coefficients
 from npde_opt.errors import SolverError
 from npde_opt.forward.columns import Columns
-from npde_opt.forward.experiment import check_sources, check_values
-from npde_opt.forward.greens import Greens, batches
-from npde_opt.forward.linear_part import LinearPoint
+from npde_opt.forward.equation import Equation
+from npde_opt.forward.experiment import (
+    Driving,
+    check_sources,
+    check_values,
+)
+from npde_opt.forward.greens import Greens, Sensors, batches
+from npde_opt.forward.interface import ForwardMap
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_matrices import Matrices, Seen
-from npde_opt.forward.steady_systems import Block, LinearSystem
+from npde_opt.forward.steady_systems import Block, LinearSystem, System
 from npde_opt.linear.accuracy import kept_solves
-from npde_opt.observations import DataBlock, Metric
+from npde_opt.observations import DataBlock, Metric, Observations
 from npde_opt.parameters import ParametersAt
 from npde_opt.terms.state import Gradients, State
 
-if TYPE_CHECKING:
-    from npde_opt.forward.steady import Steady
+
+class Steady(ForwardMap, Protocol):
+    """What a point asks of its forward map; see steady.py."""
+
+    prefix: str
+    equation: Equation
+    known: dict[str, np.ndarray]
+    driving: list[Driving]
+    observed: Observations
+    part: LinearPart
+    system: System
+    blocks: list[tuple[int, ...]]
+    matrices: Matrices | None
+    accepted: list[np.ndarray | None]
+
+    def block(
+        self, columns: Columns, linear: LinearPoint, k: Coefficients
+    ) -> Block: ...
+    def solve(
+        self, block: Block, state: State, rhs: np.ndarray, adjoint: bool
+    ) -> np.ndarray: ...
+    def sensors(self) -> Sensors | None: ...
+    def starts(self, e: int, k: Coefficients) -> list[np.ndarray]: ...
 
 
 @dataclass
