@@ -9,7 +9,7 @@ import numpy as np
 from npde_opt.compiling import compiled
 from npde_opt.linear.dissection.loops import solve
 
-__all__ = ["add_products", "left_over", "solve", "squares"]
+__all__ = ["add_products", "left_over", "product", "solve", "squares"]
 
 
 @compiled
@@ -22,41 +22,71 @@ def squares(x: np.ndarray) -> float:
 
 
 @compiled
-def left_over(
-    values: np.ndarray, axes: np.ndarray, b: np.ndarray, x: np.ndarray, r: np.ndarray
-) -> float:
-    """|b - A x| / |b|, 0 where that is 0 / 0.
+def _multiply(
+    values: np.ndarray, axes: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> None:
+    """y = S x.
 
     Args:
-        values: of A: its diagonal, and by axis the couplings to the cells after.
+        values: of S: its diagonal, and by axis the couplings to the cells after.
         axes: (cells, whether it is periodic) of each, the last one fastest.
-        r: work.
     """
     size = x.size
     for i in range(size):
-        r[i] = b[i] - values[i] * x[i]
+        y[i] = values[i] * x[i]
     stride = size
     for d in range(axes.shape[0]):
         n, begin = axes[d, 0], size * (d + 1)
         stride //= n
         for block in range(0, size, n * stride):
-            for a in range(n):
-                if a == n - 1 and axes[d, 1] == 0:
-                    continue
-                own, after = block + a * stride, block + (a + 1) % n * stride
+            inner = (n - 1) * stride
+            for i in range(inner):
+                y[block + i] += values[begin + block + i] * x[block + i + stride]
+            for i in range(inner):
+                y[block + i + stride] += values[begin + block + i] * x[block + i]
+            if axes[d, 1] != 0:
                 for i in range(stride):
-                    c = values[begin + own + i]
-                    r[own + i] -= c * x[after + i]
-                    r[after + i] -= c * x[own + i]
+                    c, last = values[begin + block + inner + i], block + inner + i
+                    y[last] += c * x[block + i]
+                    y[block + i] += c * x[last]
+
+
+@compiled
+def product(
+    values: np.ndarray,
+    axes: np.ndarray,
+    mass: np.ndarray,
+    alpha: float,
+    x: np.ndarray,
+    y: np.ndarray,
+) -> None:
+    """y = A x, of S = M + alpha A."""
+    _multiply(values, axes, x, y)
+    for i in range(x.size):
+        y[i] = (y[i] - mass[i] * x[i]) / alpha
+
+
+@compiled
+def left_over(
+    values: np.ndarray, axes: np.ndarray, b: np.ndarray, x: np.ndarray, r: np.ndarray
+) -> float:
+    """|b - S x| / |b|, 0 where that is 0 / 0.
+
+    Args:
+        r: work.
+    """
+    _multiply(values, axes, x, r)
+    for i in range(x.size):
+        r[i] = b[i] - r[i]
     left = squares(r)
     return math.sqrt(left / squares(b)) if left != 0 else 0.0
 
 
 @compiled
 def add_products(
-    x: np.ndarray, y: np.ndarray, factor: float, axes: np.ndarray, sums: np.ndarray
+    x: np.ndarray, y: np.ndarray, axes: np.ndarray, sums: np.ndarray
 ) -> None:
-    """sums += factor times the jumps of x and y at all faces, those normal to the slowest axis
+    """sums += the products of the jumps of x and y at all faces, those normal to the slowest axis
     first; beyond the sides that are not periodic both are 0."""
     size = x.size
     stride, begin = size, 0
@@ -69,20 +99,20 @@ def add_products(
                 for a in range(1, n):
                     here = cells + a
                     jump = (x[here] - x[here - 1]) * (y[here] - y[here - 1])
-                    sums[faces + a] += factor * jump
+                    sums[faces + a] += jump
             else:
                 for a in range(1, n):
                     here, face = cells + a * stride, faces + a * stride
                     for i in range(stride):
                         at = here + i
                         jump = (x[at] - x[at - stride]) * (y[at] - y[at - stride])
-                        sums[face + i] += factor * jump
+                        sums[face + i] += jump
             first, last = cells, cells + (n - 1) * stride
             for i in range(stride):
                 p, q, r, s = x[first + i], y[first + i], x[last + i], y[last + i]
                 lower, upper = p * q, r * s
                 if wraps:
                     lower = upper = (p - r) * (q - s)
-                sums[faces + i] += factor * lower
-                sums[faces + n * stride + i] += factor * upper
+                sums[faces + i] += lower
+                sums[faces + n * stride + i] += upper
         begin += size // n * (n + 1)

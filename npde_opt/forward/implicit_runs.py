@@ -2,7 +2,7 @@
 call, forward and back (see implicit_text.py); what they do not take goes step by step, and so do
 tangents and second derivatives.
 
-A trajectory lies in one array [n, cell], x fastest. The matrix of all steps is one, in factors of
+A trajectory lies in one array, stage by stage [n, cell], x fastest. The matrix of all steps is one, in factors of
 linear/dissection; that its values are positive definite and its solves good is looked at here, too,
 and where they are not, the steps one by one say what is wrong.
 """
@@ -28,7 +28,6 @@ from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.kinetics import KineticsAt
 from npde_opt.terms.state import Gradients, distance
 
-SCHEME = "imex-euler"
 FEWEST = 8
 """Steps from which on the loops pay for their loading."""
 VALUES = 1 << 21
@@ -38,10 +37,10 @@ NEVER = np.iinfo(np.int64).max
 
 def applies(stepper: Stepper) -> bool:
     """Whether many steps may go in one call: of one species on one rank, all cells active, by
-    diffusion and one reaction that reads no time, with steps of one size and nothing outside that
-    is given; on grids and for solvers that have factors of our own."""
+    implicit diffusion and at most one explicit reaction, which reads no time, with steps of one
+    size and nothing outside that is given; on grids that have factors of our own."""
     linear, (implicit, explicit) = stepper.linear, stepper.groups
-    if stepper.scheme.name != SCHEME or linear is None or linear.part.equation.complex:
+    if not stepper.scheme.diagonal or linear is None or linear.part.equation.complex:
         return False
     if (
         stepper.boundary.any
@@ -57,11 +56,11 @@ def applies(stepper: Stepper) -> bool:
     one = all(o.pattern == ((0, 0, 1.0),) and len(o.terms) == 1 for o in operators)
     if not (one and type(operators[0].terms[0]) is Diffusion):
         return False
-    if len(explicit.others) != 1 or not isinstance(explicit.others[0], KineticsAt):
-        return False
-    kinetics = explicit.others[0]
-    if kinetics.expressions.functions or kinetics.term.timed:
-        return False
+    for kinetics in explicit.others:
+        if not isinstance(kinetics, KineticsAt) or len(explicit.others) > 1:
+            return False
+        if kinetics.expressions.functions or kinetics.term.timed:
+            return False
     sizes = {f"{dt:.{stepper.solvers.digits}g}" for dt in np.diff(stepper.times)}
     return len(sizes) == 1 and box_plan(grid, linear.part.matrices[0]) is not None
 
@@ -70,18 +69,21 @@ class ImplicitRuns(Stepper, Runs):
     """The stepper, with many steps in one call."""
 
     def __init__(self, stepper: Stepper):
-        given = stepper.grid, stepper.scheme, stepper.groups, stepper.times
-        super().__init__(*given, stepper.boundary, stepper.solvers)
+        steps = stepper.grid, stepper.scheme, stepper.groups, stepper.times
+        super().__init__(*steps, stepper.boundary, stepper.solvers)
         assert self.linear is not None
-        self.kinetics: KineticsAt = self.groups[1].others[0]  # type: ignore[assignment]
-        self._fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
-        self._parameters = [
-            np.array(np.ravel(p, order="F"), float) for p in self.kinetics.parameters
-        ]
+        others = self.groups[1].others
+        reactions = [point for point in others if isinstance(point, KineticsAt)]
+        self.kinetics = reactions[0] if reactions else None
+        given = self.kinetics.parameters if self.kinetics is not None else []
+        self._fields = tuple(np.ndim(p) > 0 for p in given)
+        self._parameters = [np.array(np.ravel(p, order="F"), float) for p in given]
         inertia = self.linear.part.equation.inertia
         self._scale = np.array([1 / inertia], float)
         self._mass = np.ravel(self.mass, order="F")
         self._dts = np.diff(self.times)
+        self._one = np.array([self.dt(0) * self.scheme.diagonal])
+        """The steps' alpha."""
         periodic = [self.grid.periodic(d) for d in range(self.grid.dim)]
         sizes = zip(self.grid.shape[::-1], periodic[::-1], strict=True)
         self._axes = np.array([[n, int(wraps)] for n, wraps in sizes], np.int64)
@@ -94,7 +96,13 @@ class ImplicitRuns(Stepper, Runs):
 
     @property
     def _loops(self) -> Loops:
-        return loops(self.kinetics.expressions, self._fields)
+        expressions = self.kinetics.expressions if self.kinetics is not None else None
+        stages = range(1, self.scheme.stages + 1)
+        implicit, explicit = (
+            tuple(tuple(g.weight(i, j) for j in range(i + 1)) for i in stages)
+            for g in self.groups
+        )
+        return loops(implicit, explicit, expressions, self._fields)
 
     @property
     def together(self) -> bool:
@@ -109,7 +117,7 @@ class ImplicitRuns(Stepper, Runs):
 
     def _factors(self) -> BoxFactors | None:
         """Of the steps' matrix, with its present values."""
-        solver = self.solvers.at(self._alpha(0, 1))
+        solver = self.solvers.at(float(self._one[0]))
         if not isinstance(solver, Decoupled):
             return None
         found = solver.solvers[0].present_factors
@@ -117,9 +125,11 @@ class ImplicitRuns(Stepper, Runs):
             self._box, self._checked[0] = found, 0
         return found
 
-    def _count(self, solves: int) -> None:
+    def _count(self, steps: int) -> None:
         """Direct solves have one iteration each."""
-        solver = self.solvers.at(self._alpha(0, 1))
+        stages = range(1, self.scheme.stages + 1)
+        solves = steps * sum(self.groups[0].weight(i, i) != 0 for i in stages)
+        solver = self.solvers.at(float(self._one[0]))
         assert isinstance(solver, Decoupled)
         solver.iterations += solves
 
@@ -131,17 +141,20 @@ class ImplicitRuns(Stepper, Runs):
             return None
         if n == 0:
             self._begin(u)
-        if n and (n >= len(self._states) or u is not self._states[n]):
+        stages, states = self.scheme.stages, self._states
+        at = n * stages
+        if n and (at >= len(states) or u is not states[at]):
             return None
         done = self._run(n, free, box)
         if not done:
             return None
         self._count(done)
-        return done, [self._states[i : i + 2] for i in range(n, n + done)]
+        begins = range(at, at + done * stages, stages)
+        return done, [states[i : i + stages + 1] for i in begins]
 
     def _begin(self, u: np.ndarray) -> None:
         """Room for a trajectory, with u_0."""
-        self._rows = np.empty((len(self) + 1, u.size))
+        self._rows = np.empty((len(self) * self.scheme.stages + 1, u.size))
         whole = (-1, 1, *u.shape[:0:-1])
         states = self._rows.reshape(whole)
         self._states = list(states.transpose(0, 1, *range(u.ndim, 1, -1)))
@@ -150,12 +163,12 @@ class ImplicitRuns(Stepper, Runs):
     def _run(self, n: int, free: Free, box: BoxFactors) -> int:
         """Steps from u_n on: their number; 0 where a solve was no good."""
         until = min(free.until, n + max(VALUES // self._mass.size, 1))
-        rows = self._rows[n : until + 1]
-        size, looks = rows.shape[1], free.looks
+        rows, size, looks = self._stages(n, until), self._mass.size, free.looks
         # A little less: what is near to it is looked at as well.
         most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
         b, r, left = np.empty(size), np.empty(size), np.zeros(2)
-        given = rows, b, r, self._mass, self._dts[n:until], self._scale
+        A, f = np.empty((2, self.scheme.stages + 1, size))
+        given = rows, b, r, A, f, self._mass, self._dts[n:until], self._scale, self._one
         checks = box.values, self._axes, self._checked, left, np.array([most])
         watched = self._watched(n, looks if isinstance(looks, Looks) else None, size)
         every = *given, *self._parameters, *checks, *watched
@@ -165,6 +178,11 @@ class ImplicitRuns(Stepper, Runs):
         if isinstance(looks, Looks):
             self._looked(n, looks, watched)
         return done
+
+    def _stages(self, n: int, stop: int) -> np.ndarray:
+        """Those of steps n ... stop - 1, from u_n on."""
+        stages = self.scheme.stages
+        return self._rows[n * stages : stop * stages + 1]
 
     def _watched(self, n: int, looks: Looks | None, size: int) -> list[np.ndarray]:
         """Arguments of looks on the way from u_n."""
@@ -202,7 +220,8 @@ class ImplicitRuns(Stepper, Runs):
         self, n: int, kept: Sequence[Sequence[np.ndarray]], adjoint: np.ndarray
     ) -> np.ndarray | None:
         box, stop = self._factors(), n + len(kept)
-        own = len(self._states) > stop and kept[0][0] is self._states[n]
+        at = n * self.scheme.stages
+        own = len(self._states) > at and kept[0][0] is self._states[at]
         if box is None or not own or measuring():
             return None
         found = np.array(np.ravel(adjoint, order="F"))
@@ -220,9 +239,11 @@ class ImplicitRuns(Stepper, Runs):
 
     def _down(self, box: BoxFactors, n: int, stop: int, adjoint: np.ndarray) -> bool:
         """Takes the adjoint of u_stop to that of u_n; whether its solves were good."""
-        states, left = self._rows[n : stop + 1], np.zeros(1)
-        given = states, adjoint, np.empty_like(adjoint), np.empty_like(adjoint)
-        steps = self._mass, self._dts[n:stop], self._scale
+        left, size = np.zeros(1), adjoint.size
+        b, r, nu = np.empty((3, size))
+        mu, A = np.empty((self.scheme.stages + 1, size)), np.empty((1, size))
+        given = self._stages(n, stop), adjoint, b, r, mu, nu, A
+        steps = self._mass, self._dts[n:stop], self._scale, self._one
         sums = *self._parameters, *self._sums, self._faces
         checks = box.values, self._axes, self._checked, left
         self._loops.back(*box.tables, *given, *steps, *sums, *checks)
@@ -237,7 +258,7 @@ class ImplicitRuns(Stepper, Runs):
         resolved: float,
         share: float,
     ) -> float | None:
-        if u.ndim > self.grid.dim + 1 or u.dtype.itemsize < 8:
+        if u.ndim > self.grid.dim + 1 or u.dtype.itemsize < 8 or not self.kinetics:
             return None
         every = 1 if start is None else distance(u.size)
         where = np.array([0 if start is None else start % every]), np.array([every])
@@ -259,9 +280,8 @@ class ImplicitRuns(Stepper, Runs):
         if not self._found:
             return
         assert self.linear is not None
-        for name, values, field in zip(
-            self.kinetics.names, self._sums, self._fields, strict=True
-        ):
+        names = self.kinetics.names if self.kinetics is not None else ()
+        for name, values, field in zip(names, self._sums, self._fields, strict=True):
             shape = self.grid.local_shape
             out.add(
                 name, values.reshape(shape, order="F") if field else float(values[0])

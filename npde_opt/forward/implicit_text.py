@@ -1,9 +1,13 @@
-"""Many steps of M (u' - u) + dt (A u' - M s R(u; theta)) = 0 of one species in one call of a
-compiled loop, written for the reaction at hand, with S = M + dt A in factors (linear/dissection):
+"""Many steps of one species in one call of a compiled loop, written for the scheme and the reaction
+at hand. With the stages of stepper.py, r_I = A u, r_E = -M s R(u; theta) and S = M + alpha A in
+factors (linear/dissection):
 
-    forth   S u_{n+1} = M (u_n + dt s R(u_n)),        n = 0 ... count - 1
-    back    S mu = lambda_{n+1},  lambda_n = M (mu + dt s R_u mu),
-            dJ/dtheta += dt M s R_theta mu,  and sums of -dt [mu] [u_{n+1}] at the faces
+    forth   S U_i = M u_n - dt sum_{j<i} (a^I_ij A U_j - a^E_ij M s R(U_j)),  n = 0 ... count - 1
+    back    S mu_i = [i = s] lambda_{n+1} + A nu^I_i - M s R_u(U_i) nu^E_i,
+            nu_j = -dt sum_{i>j} a_ij mu_i,
+            lambda_n = sum_i M mu_i + A nu^I_0 - M s R_u(U_0) nu^E_0,
+            dJ/dtheta -= sum_j M s R_theta(U_j) nu^E_j,  and sums of [nu^I_j] [U_j] at the
+            faces, with the diagonal in nu^I_j
     rates   the largest l - s R_u of every so many cells (see stability.fastest)
 
 `forth` stops after a state that is too large, has moved too far or is due to be looked at, unless
@@ -12,18 +16,21 @@ Both say what a solve with new factors, and every STEPS_CHECKED-th after it, has
 
 Arguments beside the factors' tables and those of fused_looks.py:
 
-    states [n, cell], b, r, mass   u_0 ... and work; M of the cells
-    dts, scale                     of the steps; s
+    states [n s + i, cell]         U_i of step n
+    b, r, mass                     work; M of the cells
+    A, f, mu [i, cell], nu         work: A U_i, R(U_i), the multipliers, and nu
+    dts, scale, alpha              of the steps; s; dt a_ii
     k                              parameters of the reaction, fields or a single number each
     values, axes, checked          see implicit_loops.left_over; [solves so far with these factors,
                                    and of how many one is checked], and `left`: the largest found
     most                           of the sum of squares of a state
-    adjoint, mu, g, faces          lambda, mu, and what is added up
+    adjoint, g, faces              lambda, and what is added up
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from npde_opt.forward.watch import LEAST, LITTLE, LONGER, MOST
@@ -33,6 +40,9 @@ from npde_opt.machine_code import Written
 LOOPS = "npde_opt.forward.implicit_loops"
 TABLES = "starts, rows, L, inverse, fronts, numbers, F, pivots, cells, order, around, w, t, u"
 LOOKS = "places, kept, room, sizes, turns, last, rules, every"
+CALLED = ("solve", "squares", "left_over", "product", "add_products")
+Rows = tuple[tuple[float, ...], ...]
+"""Weights by stage, from the first on."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +55,35 @@ class Loops:
 
 
 @functools.lru_cache(maxsize=64)
-def loops(expressions: Expressions, fields: tuple[bool, ...]) -> Loops:
-    """For the reaction of one species.
+def loops(
+    implicit: Rows,
+    explicit: Rows,
+    expressions: Expressions | None,
+    fields: tuple[bool, ...],
+) -> Loops:
+    """For a scheme and the reaction of one species, if there is one.
 
     Args:
         fields: which of its parameters are fields.
     """
-    writer = _Writer(expressions, fields)
+    writer = _Writer(implicit, explicit, expressions, fields)
     return Loops(
-        Written(
-            writer.forth(), "forth", LOOPS, ["solve", "squares", "left_over"], True
-        ),
-        Written(writer.back(), "back", LOOPS, ["solve", "add_products", "left_over"]),
+        Written(writer.forth(), "forth", LOOPS, CALLED, True),
+        Written(writer.back(), "back", LOOPS, CALLED),
         Written(writer.rates(), "rates", LOOPS, []),
     )
 
 
-_CHECKED = """\
-        if checked[0] % checked[1] == 0:
-            found = left_over(values, axes, {b}, {x}, r)
-            left[0] = found if not found <= left[0] else left[0]
-        checked[0] += 1"""
-
-
 @dataclass(frozen=True)
 class _Writer:
-    expressions: Expressions
+    implicit: Rows
+    explicit: Rows
+    expressions: Expressions | None
     fields: tuple[bool, ...]
+
+    @property
+    def stages(self) -> int:
+        return len(self.implicit)
 
     @property
     def _names(self) -> list[str]:
@@ -89,24 +101,40 @@ class _Writer:
     @property
     def _rate(self) -> list[str]:
         """Lines with the `rate` of a cell, as of stability.fastest."""
+        if self.expressions is None:
+            return ["rate = l"]
         code, (slope, *_) = self.expressions.code("jacobian", ["v", *self._names])
         finite = "(h if abs(h) < math.inf else 0.0)"
         return [*self._taken, *code, f"h = {slope}", f"rate = l - s * {finite}"]
 
+    def _weight(self, rows: Rows, i: int, j: int) -> float:
+        return rows[i - 1][j]
+
+    def _later(self, rows: Rows, j: int) -> list[int]:
+        """Stages behind j that its rates go into."""
+        behind = range(j + 1, self.stages + 1)
+        return [i for i in behind if self._weight(rows, i, j)]
+
+    def _summed(self, rows: Rows, j: int) -> str:
+        """nu_j of a cell."""
+        parts = [
+            f"{self._weight(rows, i, j)!r} * mu[{i}, i]" for i in self._later(rows, j)
+        ]
+        return f"-dt * ({' + '.join(parts)})"
+
     def forth(self) -> str:
-        code, (rate,) = self.expressions.code("value", ["v", *self._names])
-        body = ["v = here[i]", *self._taken, *code]
+        steps = ["here = states[n * STAGES]", *self._rates_of(0)]
+        for i in range(1, self.stages + 1):
+            steps += self._stage(i)
+        count = self.stages
+        body = [line.replace("STAGES", str(count)) for line in steps]
         return f"""\
-def forth({TABLES}, states, b, r, mass, dts, scale{self._given}, values, axes, checked, left, most,
-          {LOOKS}):
+def forth({TABLES}, states, b, r, A, f, mass, dts, scale, alpha{self._given},
+          values, axes, checked, left, most, {LOOKS}):
     count, size, s = dts.size, b.size, scale[0]
     for n in range(count):
-        dt, here, now = dts[n], states[n], states[n + 1]
-        for i in range(size):
-{_indented(body, 3)}
-            b[i] = mass[i] * (v + dt * (s * ({rate})))
-        solve({TABLES}, b, now)
-{_CHECKED.format(b="b", x="now")}
+        dt = dts[n]
+{_indented(body, 2)}
         left[1] = squares(now)
         if not left[1] <= most[0]:
             return n + 1
@@ -118,6 +146,44 @@ def forth({TABLES}, states, b, r, mass, dts, scale{self._given}, values, axes, c
             if moved > 0:
 {_indented(self._look(), 4)}
     return count"""
+
+    def _rates_of(self, j: int) -> list[str]:
+        """Lines with A U_j and R(U_j), where later stages need them."""
+        state, lines = "here" if j == 0 else "now", list[str]()
+        if self._later(self.implicit, j):
+            lines.append(f"product(values, axes, mass, alpha[0], {state}, A[{j}])")
+        if self.expressions is not None and self._later(self.explicit, j):
+            code, (rate,) = self.expressions.code("value", ["v", *self._names])
+            cell = [f"v = {state}[i]", *self._taken, *code, f"f[{j}, i] = {rate}"]
+            lines += _over_cells(cell)
+        return lines
+
+    def _stage(self, i: int) -> list[str]:
+        """Lines with U_i, and what later stages need of it."""
+        total = "here[i]"
+        for j in range(i):
+            weight = self._weight(self.explicit, i, j)
+            if weight and self.expressions is not None:
+                total += f" + dt * (s * ({weight!r} * f[{j}, i]))"
+        total = f"mass[i] * ({total})"
+        for j in range(i):
+            weight = self._weight(self.implicit, i, j)
+            total += f" - dt * {weight!r} * A[{j}, i]" if weight else ""
+        lines = [*_over_cells([f"b[i] = {total}"]), f"now = states[n * STAGES + {i}]"]
+        lines += self._solved(i, "now")
+        return lines + self._rates_of(i)
+
+    def _solved(self, i: int, to: str) -> list[str]:
+        """Lines that solve the system of stage i with b, and check that now and then."""
+        if not self._weight(self.implicit, i, i):
+            return _over_cells([f"{to}[i] = b[i] / mass[i]"])
+        return [
+            f"solve({TABLES}, b, {to})",
+            "if checked[0] % checked[1] == 0:",
+            f"    found = left_over(values, axes, b, {to}, r)",
+            "    left[0] = found if not found <= left[0] else left[0]",
+            "checked[0] += 1",
+        ]
 
     def _look(self) -> list[str]:
         """At the rates of a sample of the state `now`."""
@@ -151,35 +217,64 @@ def forth({TABLES}, states, b, r, mass, dts, scale{self._given}, values, axes, c
         ]
 
     def back(self) -> str:
-        code, parts = self.expressions.code("pull", ["v", *self._names, "m"])
-        body = [
-            "v, m = here[i], mu[i]",
-            *self._taken,
-            *code,
-            "weight = dt * s * mass[i]",
-        ]
-        sums, after = list[str](), list[str]()
-        for i, (field, part) in enumerate(zip(self.fields, parts[1:], strict=True)):
-            to = f"g{i}[i]" if field else f"a{i}"
-            sums.append(f"{to} += weight * ({part})")
-            after += [] if field else [f"g{i}[0] += a{i}"]
-        before = [f"a{i} = 0.0" for i, field in enumerate(self.fields) if not field]
+        steps = list[str]()
+        for i in range(self.stages, -1, -1):
+            steps += self._stage_back(i)
+        body = [line.replace("STAGES", str(self.stages)) for line in steps]
         given = "".join(f", g{i}" for i in range(len(self.fields)))
         return f"""\
-def back({TABLES}, states, adjoint, mu, r, mass, dts, scale{self._given}{given}, faces,
-         values, axes, checked, left):
-    size, s = mu.size, scale[0]
+def back({TABLES}, states, adjoint, b, r, mu, nu, A, mass, dts, scale, alpha{self._given}{given},
+         faces, values, axes, checked, left):
+    size, s = b.size, scale[0]
     for n in range(dts.size - 1, -1, -1):
-        dt, here = dts[n], states[n]
-        solve({TABLES}, adjoint, mu)
-{_CHECKED.format(b="adjoint", x="mu")}
-        add_products(mu, states[n + 1], -dt, axes, faces)
-{_indented(before, 2)}
-        for i in range(size):
-{_indented(body, 3)}
-            adjoint[i] = mass[i] * m + weight * ({parts[0]})
-{_indented(sums, 3)}
-{_indented(after, 2)}"""
+        dt = dts[n]
+{_indented(body, 2)}"""
+
+    def _stage_back(self, i: int) -> list[str]:
+        """Lines with mu_i, or with lambda_n where i is 0, and the sums."""
+        first = "adjoint[i]" if i == self.stages else "0.0"
+        if i == 0:
+            every = " + ".join(f"mu[{k}, i]" for k in range(1, self.stages + 1))
+            first = f"mass[i] * ({every})"
+        spread = self._later(self.implicit, i)
+        lines = [f"here = states[n * STAGES + {i}]"]
+        if spread:
+            lines += _over_cells([f"nu[i] = {self._summed(self.implicit, i)}"])
+            lines.append("product(values, axes, mass, alpha[0], nu, A[0])")
+            first += " + A[0, i]"
+        lines += self._reacted_back(i, first)
+        own = self._weight(self.implicit, i, i) if i else 0.0
+        if i == 0:
+            lines += _over_cells(["adjoint[i] = b[i]"])
+        else:
+            lines += [f"to = mu[{i}]", *self._solved(i, "to")]
+        if own:
+            term = f"-dt * {own!r} * mu[{i}, i]"
+            before = "nu[i] + " if spread else ""
+            lines += _over_cells([f"nu[i] = {before}{term}"])
+        if own or spread:
+            lines.append("add_products(nu, here, axes, faces)")
+        return lines
+
+    def _reacted_back(self, i: int, first: str) -> list[str]:
+        """Lines with b, which begins with `first`, and the sums of the reaction's parameters."""
+        if self.expressions is None or not self._later(self.explicit, i):
+            return _over_cells([f"b[i] = {first}"])
+        code, parts = self.expressions.code("pull", ["v", *self._names, "m"])
+        cell = [
+            f"v, m = here[i], {self._summed(self.explicit, i)}",
+            *self._taken,
+            *code,
+            "weight = s * mass[i]",
+            f"b[i] = {first} - weight * ({parts[0]})",
+        ]
+        numbers = [i for i, field in enumerate(self.fields) if not field]
+        for k, part in enumerate(parts[1:]):
+            to = f"a{k}" if k in numbers else f"g{k}[i]"
+            cell.append(f"{to} -= weight * ({part})")
+        before = [f"a{k} = 0.0" for k in numbers]
+        after = [f"g{k}[0] += a{k}" for k in numbers]
+        return [*before, *_over_cells(cell), *after]
 
     def rates(self) -> str:
         body = ["v = here[i]", *self._rate]
@@ -192,5 +287,9 @@ def rates(here, scale, stiffness{self._given}, begin, every, found):
     found[0] = top"""
 
 
-def _indented(lines: list[str], depth: int) -> str:
+def _over_cells(lines: Sequence[str]) -> list[str]:
+    return ["for i in range(size):", *(f"    {line}" for line in lines)]
+
+
+def _indented(lines: Sequence[str], depth: int) -> str:
     return "\n".join("    " * depth + line for line in lines)

@@ -32,6 +32,10 @@ def crossed(grid):
     return [Diffusion(grid, ("D", "r")), Kinetics(grid, ("u",), {"u": "s*sqrt(u)"})]
 
 
+def heat(grid):
+    return [Diffusion(grid, "D")]
+
+
 def drifting(grid):
     return [*fisher(grid), Advection(grid, (0.3, 0.1))]
 
@@ -98,6 +102,26 @@ KINDS = {
     "gamma": {"gamma": 2.5},
     "box": {"shape": (9, 10, 8), "sides": {"z-": "dirichlet"}},
     "fast": {"end": 3.0},
+    "theta": {"scheme": "imex-theta", "unknowns": FIELDS},
+    "ars222": {"scheme": "ars222", "unknowns": FIELDS},
+    "ars222-sides": {"scheme": "ars222", "sides": {"x+": "dirichlet"}},
+    "heat": {"terms": heat, "unknowns": [Unknown("D", "log")]},
+    "heat-ars222": {
+        "terms": heat,
+        "unknowns": [Unknown("D", "log")],
+        "scheme": "ars222",
+    },
+    "heat-euler": {
+        "terms": heat,
+        "unknowns": [Unknown("D", "log")],
+        "scheme": "backward-euler",
+    },
+    "heat-crank": {
+        "terms": heat,
+        "unknowns": [Unknown("D", "log")],
+        "scheme": "crank-nicolson",
+        "sides": AROUND,
+    },
 }
 
 
@@ -152,7 +176,9 @@ def test_a_sweep_back_that_fails_on_its_way_is_done_again(monkeypatch):
 
 
 @pytest.mark.parallel([1, 2, 3])
-@pytest.mark.parametrize("kind", ["fields", "dirichlet", "crossed", "box"])
+@pytest.mark.parametrize(
+    "kind", ["fields", "dirichlet", "crossed", "box", "ars222", "heat-crank"]
+)
 def test_derivatives(kind):
     J, m, dm = problem(**KINDS[kind])
     at = J.linearize(m)
@@ -168,7 +194,7 @@ def test_derivatives(kind):
         {"power": 1.1},
         {"steps": 7},
         {"shape": (20, 20)},
-        {"scheme": "imex-theta"},
+        {"scheme": "heun", "end": 0.0001},
         {"scheme": "backward-euler"},
         {"active": np.add.outer(np.arange(48), np.arange(44)) < 70},
         {"terms": drifting},
