@@ -214,6 +214,19 @@ class Bound:
         self._arrays[k] = array
         self._table[self._places[k]] = address_of(array)
 
+    @property
+    def call(self) -> tuple[int, np.ndarray] | None:
+        """For machine code that calls this one: its address, and the table that it reads. None
+        where there is none."""
+        if self._run is None:
+            return None
+        address = ctypes.cast(cast(Any, self._run), ctypes.c_void_p).value
+        return (address, self._table) if address is not None else None
+
+    def place(self, k: int) -> int:
+        """Where in the table the address of the k-th array stands."""
+        return self._places[k]
+
     def __call__(self) -> int:
         """What the function returns, or 0."""
         if self._run is None:

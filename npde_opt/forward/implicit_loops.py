@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.dissection.loops import solve
 
-__all__ = ["add_products", "left_over", "product", "solve", "squares"]
+types: Any = numba.types
+
+
+def _called(typed: Any, address: Any, table: Any) -> Any:
+    """A C function of a table, at an address."""
+
+    def made(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        number = ir.IntType(64)
+        kind = ir.FunctionType(ir.VoidType(), [number.as_pointer()]).as_pointer()
+        function, place = given
+        arguments = [builder.inttoptr(place, number.as_pointer())]
+        builder.call(builder.inttoptr(function, kind), arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), made
+
+
+_call: Any = intrinsic(_called)
+
+
+@compiled
+def solve(table: np.ndarray, where: np.ndarray, b: np.ndarray, x: np.ndarray) -> None:
+    """x of S x = b, by machine code that is there: to compile it again, with the loops that call
+    it, would take seconds.
+
+    Args:
+        table, where: of dissection.factors.BoxFactors.call.
+    """
+    table[where[1]] = b.ctypes.data
+    table[where[2]] = x.ctypes.data
+    _call(where[0], table.ctypes.data)
 
 
 @compiled

@@ -2,9 +2,9 @@
 call, forward and back (see implicit_text.py); what they do not take goes step by step, and so do
 tangents and second derivatives.
 
-A trajectory lies in one array, stage by stage [n, cell], x fastest. The matrix of all steps is one, in factors of
-linear/dissection; that its values are positive definite and its solves good is looked at here, too,
-and where they are not, the steps one by one say what is wrong.
+A trajectory lies in one array, stage by stage [n, cell], x fastest. The matrix of all steps is one,
+in factors of linear/dissection; whether its solves are good is looked at here, too, and where they
+are not, or its values not positive definite, steps one by one say what is wrong.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class ImplicitRuns(Stepper, Runs):
         self._states: list[np.ndarray] = []
         # Solves with these factors.
         self._box: BoxFactors | None = None
+        self._call: tuple[np.ndarray, ...] = ()
         self._checked = np.array([0, STEPS_CHECKED])
         self._clear()
 
@@ -121,8 +122,11 @@ class ImplicitRuns(Stepper, Runs):
         if not isinstance(solver, Decoupled):
             return None
         found = solver.solvers[0].present_factors
-        if found is not None and found is not self._box:
-            self._box, self._checked[0] = found, 0
+        call = found.call if found is not None else None
+        if found is None or call is None:
+            return None
+        if found is not self._box:
+            self._box, self._checked[0], self._call = found, 0, call
         return found
 
     def _count(self, steps: int) -> None:
@@ -172,7 +176,7 @@ class ImplicitRuns(Stepper, Runs):
         checks = box.values, self._axes, self._checked, left, np.array([most])
         watched = self._watched(n, looks if isinstance(looks, Looks) else None, size)
         every = *given, *self._parameters, *checks, *watched
-        done = self._loops.forth(*box.tables, *every)
+        done = self._loops.forth(*self._call, *every)
         if not left[0] <= DIRECT:
             return 0
         if isinstance(looks, Looks):
@@ -246,7 +250,7 @@ class ImplicitRuns(Stepper, Runs):
         steps = self._mass, self._dts[n:stop], self._scale, self._one
         sums = *self._parameters, *self._sums, self._faces
         checks = box.values, self._axes, self._checked, left
-        self._loops.back(*box.tables, *given, *steps, *sums, *checks)
+        self._loops.back(*self._call, *given, *steps, *sums, *checks)
         self._count(stop - n)
         return bool(left[0] <= DIRECT)
 

@@ -14,7 +14,7 @@ factors (linear/dissection):
 the look finds that all is well (as fused_looks.py, for one species), and says after how many steps.
 Both say what a solve with new factors, and every STEPS_CHECKED-th after it, has left over.
 
-Arguments beside the factors' tables and those of fused_looks.py:
+Arguments beside the factors' (see implicit_loops.solve) and those of fused_looks.py:
 
     states [n s + i, cell]         U_i of step n
     b, r, mass                     work; M of the cells
@@ -38,7 +38,7 @@ from npde_opt.functions.text import Expressions
 from npde_opt.machine_code import Written
 
 LOOPS = "npde_opt.forward.implicit_loops"
-TABLES = "starts, rows, L, inverse, fronts, numbers, F, pivots, cells, order, around, w, t, u"
+TABLES = "table, where"
 LOOKS = "places, kept, room, sizes, turns, last, rules, every"
 CALLED = ("solve", "squares", "left_over", "product", "add_products")
 Rows = tuple[tuple[float, ...], ...]

@@ -107,6 +107,17 @@ class BoxFactors:
         return self.values, *pattern, *found, w, u, links
 
     @property
+    def call(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """For compiled loops that solve: the table of machine code, and [its address, where the
+        addresses of b and of x stand in the table] (see machine_code.Bound)."""
+        found = self._solve.call
+        if found is None:
+            return None
+        address, table = found
+        places = [self._solve.place(SIDE), self._solve.place(SIDE + 1)]
+        return table, np.array([address, *places], np.int64)
+
+    @property
     def tables(self) -> tuple[np.ndarray, ...]:
         """Arguments of `loops.solve` but for the sides."""
         fronts = self.plan.fronts, self.plan.rows, *self._fronts
