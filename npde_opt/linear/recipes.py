@@ -33,6 +33,7 @@ from npde_opt.linear.direct import (
     direct_options,
 )
 from npde_opt.linear.dissection.factors import BoxFactors, box_factors, box_plan
+from npde_opt.linear.dissection.shared import SharedFactors, shared_factors
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.planes.boxes import SHORTEST
 from npde_opt.linear.planes.cycle import PlaneCycle
@@ -183,11 +184,12 @@ class LinearSolver:
         self._cycle: Cycle | None = None
         self._gradients: PlaneCG | None = None
 
-    def _box_factors(self) -> BoxFactors | None:
+    def _box_factors(self) -> BoxFactors | SharedFactors | None:
         """Factors of our own, where they take the matrix and nothing of PETSc's is asked for."""
         if not self.symmetric or self._asked("pc_", "ksp_", "mg_"):
             return None
-        found = box_factors(self.grid, self.matrix)
+        given = self.grid, self.matrix
+        found = box_factors(*given) or shared_factors(*given)
         if found is not None:
             self.ksp.setType(PETSc.KSP.Type.PREONLY)
         return found
@@ -352,8 +354,9 @@ class LinearSolver:
 
     @property
     def present_factors(self) -> BoxFactors | None:
-        """Factors of our own that have the present values."""
-        return self.factors if self._factored else None
+        """Factors of our own that have the present values, on one rank."""
+        own = self.factors if self._factored else None
+        return own if isinstance(own, BoxFactors) else None
 
     def _takes(self, planes: Planes) -> bool:
         """Whether there are factors of our own, and they take the values."""

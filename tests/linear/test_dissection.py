@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt.grids import Grid
@@ -11,6 +12,7 @@ from npde_opt.linear.choice import Reuse
 from npde_opt.linear.dissection import factors
 from npde_opt.linear.dissection.parts import Cuts, cut
 from npde_opt.linear.dissection.plan import Plan
+from npde_opt.linear.dissection.shared import SharedFactors, shared_factors
 from npde_opt.linear.measured import measured, take
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
@@ -214,13 +216,14 @@ def test_values_that_are_not_finite_are_no_factors():
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.parametrize("recipe", ["direct", "auto"])
 def test_who_takes_them(recipe):
-    """One rank does; more do not, nor small grids; solves are counted and measured."""
+    """One rank does, more share them; small grids do not; solves are counted and measured."""
     grid = Grid((64, 64), boundaries=ENDS)
     matrix = diffusion(grid, np.ones(grid.shape), mass=1.0)
     solver = LinearSolver(matrix, grid, PREFIX, recipe, reuse=Reuse(10, 100))
     solver.update()
     assert solver.recipe == "direct"
-    assert (solver.factors is not None) == (grid.comm.size == 1)
+    assert solver.factors is not None
+    assert (solver.present_factors is not None) == (grid.comm.size == 1)
     b, x = side(grid), grid.create_active()
     with measured() as solves:
         solver.solve(b, x)
@@ -251,3 +254,45 @@ def test_the_loops_need_no_numba_once_they_are_compiled():
     assert factors.FACTOR.native(box._factored) is not None
     x = np.zeros(grid.size)
     assert factors.SOLVE.native((*box.tables, x, x)) is not None
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize(("shape", "boundaries"), BOXES)
+def test_ranks_share_the_factors_of_one(shape, boundaries):
+    """What they find is what one rank finds, to the last bit, of new values, too."""
+    grid, alone = (
+        Grid(shape, boundaries=boundaries, comm=comm)
+        for comm in (MPI.COMM_WORLD, MPI.COMM_SELF)
+    )
+    for mass in (0.3, 5.0):
+        ours, theirs = (
+            solved(g, diffusion(g, random_cells(g, 1.0), mass)) for g in (grid, alone)
+        )
+        assert isinstance(ours[2].factors, SharedFactors)
+        assert ours[2].present_factors is None
+        assert ours[1] < 1e-10
+        assert ours[2].iterations == theirs[2].iterations == 1
+        wanted = alone.take(theirs[0])[grid.local_slice]
+        np.testing.assert_array_equal(grid.take(ours[0]), wanted)
+
+
+@pytest.mark.parallel([2, 3])
+def test_ranks_that_share_take_petsc_where_values_are_not_definite():
+    grid = Grid((48, 48), boundaries=ENDS)
+    matrix = diffusion(grid, np.ones(grid.shape), mass=-0.5 / grid.volume)
+    _, left, solver = solved(grid, matrix)
+    assert left < 1e-8 and not solver._factored
+    # Masks are PETSc's, too.
+    x, y = np.meshgrid(*(np.linspace(-1, 1, 48),) * 2, indexing="ij")
+    masked = Grid((48, 48), boundaries=ENDS, active=x**2 + y**2 < 1)
+    assert shared_factors(masked, diffusion(masked, np.ones(masked.shape))) is None
+
+
+@pytest.mark.parallel([2, 3])
+def test_ranks_that_share_solve_with_one_array():
+    grid = Grid((48, 50), boundaries=ENDS)
+    matrix = diffusion(grid, random_cells(grid, 1.0))
+    x, _, solver = solved(grid, matrix)
+    own = side(grid).getArray().copy()
+    solver.factors.solve(own, own)
+    np.testing.assert_array_equal(own, x.getArray())

@@ -29,7 +29,12 @@ FILL = 0.5
 def box_plan(grid: Grid, matrix: StencilMatrix) -> Plan | None:
     """The order for a matrix, made once a grid; None where it is none of face neighbours on one
     rank, or of no such size."""
-    if grid.comm.size > 1 or grid.dim not in MOST or not matrix.shared:
+    return None if grid.comm.size > 1 else plan_of(grid, matrix)
+
+
+def plan_of(grid: Grid, matrix: StencilMatrix) -> Plan | None:
+    """The same of a grid on any ranks."""
+    if grid.dim not in MOST or not matrix.shared:
         return None
     size, known = FEWEST[grid.dim] <= grid.size <= MOST[grid.dim], set(matrix.offsets)
     both = all(tuple(-s for s in o) in known for o in known)
