@@ -140,7 +140,7 @@ class TimeSection(Table, kw_only=True):
         Literal["double", "single"],
         Meta(
             description="of states, increments and adjoints: single halves their memory, for "
-            "explicit-euler and heun with diffusion and kinetics; derivatives are then right to "
-            "six digits"
+            "explicit-euler and heun with diffusion, D(u), advection and kinetics; derivatives are "
+            "then right to six digits"
         ),
     ] = "double"

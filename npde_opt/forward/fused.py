@@ -1,15 +1,16 @@
-"""Explicit Euler steps of M u_s' + A_s u_s = M R_s(u; theta) with diffusion A_s of each species, in
-one pass over the cells:
+"""Explicit Euler steps of M u_s' + A_s u_s = M R_s(u; theta) with diffusion and advection A_s of
+each species, D(u) too, in one pass over the cells:
 
-    step      u+ = u + dt (S u + s R(u; theta)),                     S u = -A u / M
+    step      u+ = u + dt (S(u) + s R(u; theta)),                    S u = -A u / M
     tangent   du+ = du + dt (S du + dS u + s (R_u du + R_theta dtheta))
     adjoint   lambda = the same with S^T and R_u^T,   dJ/dk += dt r_k^T lambda
     second    the derivative of the adjoint along (du, dk).
 
-Heun's steps are made of two of these. Diffusivities are numbers or fields, one or one a direction;
-sides, with given values in time, and cells are any, inactive ones too. Equal to the assembled step
-to rounding, without matrices: loops written for the reaction at hand (fused_loops.py) and compiled
-by numba. Arithmetic is in double precision, also where states are kept in single.
+Heun's steps are made of two of these. Diffusivities are numbers or fields, one or one a direction,
+or functions of the state; sides, with given values in time, and cells are any, inactive ones too.
+Equal to the assembled step to rounding, without matrices: loops written for the terms at hand
+(fused_loops.py) and compiled by numba. Arithmetic is in double precision, also where states are
+kept in single.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from npde_opt.errors import InputError
 from npde_opt.forward.fused_many import ManySteps
 from npde_opt.forward.layer import Stages
 from npde_opt.forward.stepper import Stepper
+from npde_opt.terms.advection import Advection
 from npde_opt.terms.diffusion import Diffusion
+from npde_opt.terms.interface import Term
 from npde_opt.terms.kinetics import KineticsAt
+from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
 from npde_opt.terms.state import Gradients
 
 PRECISIONS = {"double": np.float64, "single": np.float32}
 
 APPLIES = (
-    "explicit-euler and heun: diffusion and one kinetics, which does not read t, without storage, "
-    "sources, fluxes, and unknown boundary values"
+    "explicit-euler and heun: diffusion, D(u), advection, and one kinetics at most, which do not "
+    "read t, without storage, sources, fluxes, and unknown boundary values"
 )
 """Which steps are fused, in messages."""
 
@@ -47,22 +51,35 @@ def dtype_of(precision: str) -> np.dtype:
 
 def applies(stepper: Stepper) -> bool:
     """Whether the fused step is the same as the stepper's, where no boundary value is sought."""
-    linear, group = stepper.linear, stepper.groups[1]
+    linear, others = stepper.linear, stepper.groups[1].others
+    operators = linear.operators if linear is not None else []
+    terms = [t for o in operators for t in o.terms]
     if (
         stepper.scheme.name not in FUSED
-        or linear is None
-        or linear.part.equation.complex
+        or stepper.solvers.part.equation.complex
         or stepper.capacity is not None
+        or not (terms or others)
     ):
         return False
+    kinetics = [p for p in others if type(p) is KineticsAt]
+    fluxes = [p for p in others if type(p) is NonlinearDiffusionAt]
     return (
-        len(group.others) == 1
-        and isinstance(group.others[0], KineticsAt)
-        and not group.others[0].expressions.functions
-        and not group.others[0].term.timed
-        and all(len(o.terms) == 1 and o.diagonal for o in linear.operators)
-        and all(type(t) is Diffusion for o in linear.operators for t in o.terms)
+        len(kinetics) <= 1
+        and len(kinetics) + len(fluxes) == len(others)
+        and all(_written(p.term) for p in others)
+        and all(o.diagonal for o in operators)
+        and all(type(t) in (Diffusion, Advection) for t in terms)
+        # Of diffusion alone, a second term is a second field of faces.
+        and all(
+            len(o.terms) == 1 or any(type(t) is Advection for t in o.terms)
+            for o in operators
+        )
     )
+
+
+def _written(term: Term) -> bool:
+    """Whether loops can be written for a term: they do not know the time, nor functions."""
+    return not term.timed and not any(text.functions for text in term.texts)
 
 
 class FusedEuler(ManySteps):
@@ -70,7 +87,7 @@ class FusedEuler(ManySteps):
 
     def _seen(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
         """A state as backward loops take it."""
-        return self._whole(n, j, u) if self.diffusion.padded else self.store.around(u)
+        return self._whole(n, j, u) if self.spreads.padded else self.store.around(u)
 
     def _step(self, n: int, j: int, u: np.ndarray) -> np.ndarray:
         """A step of Euler's from U_j, as all that follow."""
@@ -102,8 +119,8 @@ class FusedEuler(ManySteps):
         """Its tangent."""
         out, around = self.store.state(du), self.store.around
         states = self._whole(n, j, u), self.store.filled(du), around(out)
-        changes = *self._directions(dk), *self.diffusion.changes(dk)
-        loops, sizes = self._kernels(du), self._sizes(self.dt(n))
+        changes = *self._directions(dk), *self.spreads.changes(dk)
+        loops, sizes = self._kernels(du), self._sizes(self.dt(n), states[0])
         loops.push(*states, *self.parameters, *changes, *sizes)
         return out
 
@@ -128,11 +145,11 @@ class FusedEuler(ManySteps):
         """The derivative of that, of a state and an adjoint with their changes."""
         (u, du), (multiplier, dadjoint) = pair, adjoints
         result, filled = self.store.state(dadjoint), self.store.filled
-        moved = filled(du) if self.diffusion.padded else self.store.around(du)
+        moved = filled(du) if self.spreads.padded else self.store.around(du)
         states = self._seen(n, j, u), moved, filled(multiplier), filled(dadjoint)
-        own = *self.diffusion.sums, *self.diffusion.more_sums(dk)
+        own = *self.spreads.sums, *self.spreads.more_sums(dk)
         sums = *self._sums, *own, self._scalars
-        sizes = *self.diffusion.changes(dk), *self._sizes(self.dt(n))
+        sizes = *self.spreads.changes(dk), *self._sizes(self.dt(n), states[0])
         given = *self.parameters, *self._directions(dk), *sums, *sizes
         loops = self._kernels(dadjoint)
         loops.twice(*states, self.store.around(result), *given)

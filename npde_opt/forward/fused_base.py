@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.fused_diffusion import ConstantValues, FaceValues
 from npde_opt.forward.fused_loops import Kernels, kernels
 from npde_opt.forward.fused_spread import Cells
+from npde_opt.forward.fused_spreads import Spreads
 from npde_opt.forward.ghosted import Store
+from npde_opt.forward.stability import Moving
 from npde_opt.forward.stepper import Stepper
-from npde_opt.terms.kinetics import KineticsAt
+from npde_opt.terms.kinetics import Kinetics, KineticsAt
+from npde_opt.terms.nonlinear_diffusion import NonlinearDiffusionAt
 from npde_opt.terms.state import Gradients, distance, sampled
 
 
@@ -65,11 +67,11 @@ class FusedBase(Stepper):
             stepper.boundary,
             stepper.solvers,
         )
-        assert self.linear is not None
-        self.kinetics: KineticsAt = self.groups[1].others[0]  # type: ignore[assignment]
-        constant = ConstantValues.apply(self.linear, coefficients)
-        values = ConstantValues if constant else FaceValues
-        self.diffusion: ConstantValues | FaceValues = values(self.linear, coefficients)
+        others = self.groups[1].others
+        kinetics = [p for p in others if isinstance(p, KineticsAt)]
+        self.kinetics = kinetics[0] if kinetics else self._still()
+        fluxes = [p for p in others if isinstance(p, NonlinearDiffusionAt)]
+        self.spreads = Spreads(self.solvers.part, self.linear, coefficients, fluxes)
         self.rate = self._rate()
         self.fields = tuple(np.ndim(p) > 0 for p in self.kinetics.parameters)
         self.parameters = [
@@ -85,19 +87,26 @@ class FusedBase(Stepper):
         self._fields: list[np.ndarray] = []
         self._clear()
 
+    def _still(self) -> KineticsAt:
+        """No reaction."""
+        species = self.solvers.part.equation.species
+        of = self.grid.once(
+            ("still", species), lambda: Kinetics(self.grid, species, {})
+        )
+        return of.at({})
+
     def _rate(self) -> float | np.ndarray:
         """s: 1/gamma, 0 in inactive cells."""
-        assert self.linear is not None
-        s = 1 / self.linear.part.equation.inertia
+        s = 1 / self.solvers.part.equation.inertia
         if self.grid.mask is None:
             return s
         return np.ascontiguousarray(np.where(self.grid.active, s, 0.0).T)
 
     def _clear(self) -> None:
-        """Forgets dJ/dtheta of the scalars and of the fields, and what the diffusion adds up."""
+        """Forgets dJ/dtheta of the scalars and of the fields, and what the spreads add up."""
         self._scalars = np.zeros(len(self.fields))
         self._fields = []
-        self.diffusion.clear()
+        self.spreads.clear()
 
     @property
     def _sums(self) -> list[np.ndarray]:
@@ -112,14 +121,21 @@ class FusedBase(Stepper):
         if u.ndim not in self._compiled:
             cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
             masked = self.grid.mask is not None
-            written = self.diffusion.spread(cells), cells, masked
+            written = self.spreads.spread(cells), cells, masked
             self._compiled[u.ndim] = kernels(
                 self.kinetics.expressions, self.fields, *written
             )
         return self._compiled[u.ndim]
 
-    def _sizes(self, dt: float | np.ndarray) -> tuple[float | np.ndarray, ...]:
-        return dt, self.rate, *self.diffusion.values
+    def _sizes(
+        self, dt: float | np.ndarray, p: np.ndarray
+    ) -> tuple[float | np.ndarray, ...]:
+        """Of a step from a state with its ghosts."""
+        return dt, self.rate, *self.spreads.values(self._samples_of(p))
+
+    def _samples_of(self, p: np.ndarray) -> tuple[int, ...]:
+        """Of a state with its ghosts, the number of samples; () where it has no such axis."""
+        return p.shape[self.grid.dim + 1 :]
 
     def _forth(
         self,
@@ -135,7 +151,7 @@ class FusedBase(Stepper):
         looks = Checks.none(p) if checks is None else checks
         given = p, rows, first, dts.size, *self.parameters
         last = self.store.copies, halves, *looks, self._squares
-        return self._kernels(p).step(*given, *self._sizes(dts), *last)
+        return self._kernels(p).step(*given, *self._sizes(dts, p), *last)
 
     def _back(
         self,
@@ -149,12 +165,12 @@ class FusedBase(Stepper):
     ) -> None:
         """The adjoints of steps from `states`, the last one first, from an adjoint with its ghosts
         into `rows`; they add up what `flush` gives."""
-        scalars, sums = self._scalars, [*self._sums, *self.diffusion.sums]
+        scalars, sums = self._scalars, [*self._sums, *self.spreads.sums]
         if not adds:
             scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
         given = states, p, rows, first, dts.size, *self.parameters
         last = self.store.copies, halves
-        self._kernels(p).back(*given, *sums, scalars, *self._sizes(dts), *last)
+        self._kernels(p).back(*given, *sums, scalars, *self._sizes(dts, p), *last)
 
     def _dt(self, n: int) -> np.ndarray:
         """[dt] of a step."""
@@ -199,6 +215,18 @@ class FusedBase(Stepper):
         # Of more species it is a bound only.
         return found if len(u) <= 2 or found <= share else None
 
+    def moving(self, n: int, u: np.ndarray) -> Moving | None:
+        terms = self.spreads.nonlinear
+        if terms is None:
+            return None
+        whole, found = self._whole(n, 0, u), np.empty((len(terms.points), 3))
+        given = self.spreads.values(self._samples_of(whole))
+        self._kernels(u).extremes(whole, *given, found)
+        rates = np.zeros(len(u))
+        for point, (_, _, rate) in zip(terms.points, found.tolist(), strict=True):
+            rates[point.term.channel] += rate
+        return Moving([(low, high) for low, high, _ in found.tolist()], rates)
+
     def norm(self, u: np.ndarray) -> float:
         """Known of the state that the last step led to."""
         state, size = self._last
@@ -215,7 +243,7 @@ class FusedBase(Stepper):
             zip(self.kinetics.names, self.fields, strict=True)
         ):
             out.add(name, next(sums).T if field else float(self._scalars[i]))
-        self.diffusion.flush(out)
+        self.spreads.flush(out)
         self._clear()
 
 

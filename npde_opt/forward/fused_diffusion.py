@@ -1,15 +1,18 @@
-"""The diffusion of fused steps at given coefficients, in one of the two forms of fused_spread.py:
-the arrays that loops read and add to, and what these mean for the coefficients."""
+"""What is between the cells of fused steps at given coefficients (see fused_spread.py): the arrays
+that loops read and add to, and what these mean for the coefficients. Here diffusion by numbers a
+species and by numbers a face; the others are in fused_advection.py and fused_nonlinear.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from npde_opt.aliases import Coefficients
-from npde_opt.forward.fused_spread import Cells, Constant, Faces
-from npde_opt.forward.linear_part import LinearPoint
+from npde_opt.forward.fused_spread import Cells, Constant, Faces, Spread
+from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.grids import Grid
 from npde_opt.terms.diffusion import Diffusion, DiffusionAt
 from npde_opt.terms.state import Gradients
@@ -22,6 +25,60 @@ def uniform(grid: Grid) -> bool:
         return all(np.allclose(w, w[0], rtol=1e-12, atol=0) for w in grid.widths)
 
     return grid.once("uniform cells", find)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How rates are over M.
+
+    Args:
+        weighted: whether loops have 1/M as a field, as it differs from cell to cell.
+        value: what rates are multiplied by where it does not; else 1.
+    """
+
+    weighted: bool
+    value: float
+
+    @classmethod
+    def of(cls, part: LinearPart) -> Scale:
+        # All ranks ask for the same loops.
+        weighted = part.grid.radial or not uniform(part.grid)
+        return cls(weighted, 1.0 if weighted else 1 / float(part.mass.flat[0]))
+
+
+class Values(Protocol):
+    """A spread's arrays, in the order of its names."""
+
+    padded: bool
+
+    def spread(self, cells: Cells) -> Spread: ...
+
+    def values(self, samples: tuple[int, ...]) -> Sequence[np.ndarray | float]:
+        """For states of as many samples, () where they have no such axis."""
+
+    def changes(self, dk: Coefficients) -> Sequence[np.ndarray | float]: ...
+
+    @property
+    def sums(self) -> list[np.ndarray]:
+        """From the first sweep back on."""
+
+    def more_sums(self, dk: Coefficients) -> list[np.ndarray]: ...
+
+    def clear(self) -> None:
+        """Forgets what was added."""
+
+    def flush(self, out: Gradients) -> None:
+        """Adds what the sums mean to the coefficients' cotangents."""
+
+
+def slowest_first(field: np.ndarray) -> np.ndarray:
+    """As loops take a field [i, j, k]."""
+    return np.ascontiguousarray(field.T)
+
+
+def face_shape(grid: Grid, d: int) -> tuple[int, ...]:
+    """Of the owned cells' faces normal to axis d."""
+    return tuple(n + (d == e) for e, n in enumerate(grid.local_shape))
 
 
 class ConstantValues:
@@ -65,8 +122,7 @@ class ConstantValues:
     def spread(self, cells: Cells) -> Constant:
         return Constant(cells, self.count)
 
-    @property
-    def values(self) -> list[np.ndarray]:
+    def values(self, samples: tuple[int, ...]) -> list[np.ndarray]:
         return [self.D, self.weights]
 
     def changes(self, dk: Coefficients) -> list[np.ndarray]:
@@ -92,28 +148,19 @@ class ConstantValues:
 
 
 class FaceValues:
-    """One number a face: the conductances of the terms.
-
-    Where all cells have the same volume, these are over M; else 1/M is a field of its own.
-    """
+    """One number a face: the conductances of the terms."""
 
     padded = True
 
-    def __init__(self, linear: LinearPoint, coefficients: Coefficients):
+    def __init__(self, linear: LinearPoint, scale: Scale):
         self.linear, self.grid, self.count = linear, linear.grid, linear.count
         self.points: list[tuple[DiffusionAt, float] | None] = [None] * self.count
         for operator, (point,) in zip(linear.operators, linear.points, strict=True):
             ((c, _, factor),) = operator.pattern
             assert isinstance(point, DiffusionAt)
             self.points[c] = point, factor
-        mass = linear.part.mass
-        # All ranks ask for the same loops.
-        self.weighted = self.grid.radial or not uniform(self.grid)
-        self.scale = 1.0 if self.weighted else 1 / float(mass.flat[0])
+        self.weighted, self.scale = scale.weighted, scale.value
         self._values = self._faces([self._conductances(p) for p in self.points])
-        if self.weighted:
-            around = self.grid.ghosted(np.asfortranarray(1 / mass), 0.0)
-            self._values.append(np.ascontiguousarray(around.T))
         self._dk: Coefficients | None = None
         self._changes: list[np.ndarray] = []
         self._sums: list[np.ndarray] = []
@@ -123,8 +170,7 @@ class FaceValues:
     def spread(self, cells: Cells) -> Faces:
         return Faces(cells, self.count, self.weighted)
 
-    @property
-    def values(self) -> list[np.ndarray]:
+    def values(self, samples: tuple[int, ...]) -> list[np.ndarray]:
         return self._values
 
     def _conductances(
@@ -147,12 +193,12 @@ class FaceValues:
                 if values is None:
                     found.append(np.zeros(self._shape(d)))
                 else:
-                    found.append(np.ascontiguousarray((self.scale * values).T))
+                    found.append(slowest_first(self.scale * values))
         return found
 
     def _shape(self, d: int) -> tuple[int, ...]:
         """Of the faces normal to axis d, the slowest axis first."""
-        return tuple(n + (d == e) for e, n in enumerate(self.grid.local_shape))[::-1]
+        return face_shape(self.grid, d)[::-1]
 
     def changes(self, dk: Coefficients) -> list[np.ndarray]:
         """Those of conductances: the same arrays for all steps of a sweep."""

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from npde_opt.compiling import compiled_source
 from npde_opt.forward import fused_looks, fused_runs
 from npde_opt.forward.fused_runs import Run, indented
-from npde_opt.forward.fused_spread import Cells, Spread
+from npde_opt.forward.fused_spread import Cells
+from npde_opt.forward.fused_together import Together
 from npde_opt.functions.text import Expressions
 
 STATES = ("p", "t", "u", "e", "o")
@@ -48,7 +49,7 @@ class Loops:
 
     expressions: Expressions
     fields: tuple[bool, ...]
-    spread: Spread
+    spread: Together
     cells: Cells
     masked: bool
 
@@ -118,20 +119,22 @@ class Loops:
         The argument p is a state, and tells the size. `sampled`: every so many cells only, from the
         one of number `begin` on. `run`: of many steps.
         """
-        loops, dim = self.cells.loops, self.cells.dim
         states = [a for a in arguments if a in STATES]
         each = run.states if run is not None else {a: a for a in states}
         taken = [f"{a}{c} = {each[a]}[{c}]" for a in states for c in self.species]
-        sizes = [
-            f"size{d} = p.shape[{d + 1}]" + " - 2" * (d < dim)
-            for d in range(len(loops))
-        ]
         lines = [*taken, *start, *self._over_cells(body, before, after, sampled), *end]
         if run is not None:
             steps = [*run.before, *lines, *run.after]
             lines = [*run.start, "for n in range(count):", *indented(steps), *run.end]
         head = f"def {name}({', '.join(arguments)}):"
-        return "\n".join([head, *indented([*sizes, *lines])])
+        return "\n".join([head, *indented([*self._shape(), *lines])])
+
+    def _shape(self) -> list[str]:
+        """Lines with the number of cells by axis, and that of samples."""
+        return [
+            f"size{d} = p.shape[{d + 1}]" + " - 2" * (d < self.cells.dim)
+            for d in range(len(self.cells.loops))
+        ]
 
     def _over_cells(
         self,
@@ -182,7 +185,7 @@ class Loops:
                 *kept,
                 *squares,
             ],
-            start=[*self.spread.start(), "total = 0.0"],
+            start=[*self.spread.start(), *self.spread.passes("step"), "total = 0.0"],
             before=["a = 0.0"],
             after=["total += a"],
             run=fused_runs.forth(self.cells, self._look()),
@@ -213,6 +216,7 @@ class Loops:
         rest = [*self.spread.changes, "dt", "s", *self.spread.values]
         body = [*loaded, *self.parameters, *self.directions, *code, *moved]
         start = [*self.spread.start(), *self.spread.start_changes()]
+        start += self.spread.passes("push")
         return self.function("push", ["p", "t", "o", *parameters, *rest], body, start)
 
     def back(self) -> str:
@@ -241,7 +245,7 @@ class Loops:
                 *added,
                 *self._kept(),
             ],
-            start=self.spread.start(),
+            start=[*self.spread.start(), *self.spread.passes("back")],
             before=self._before(),
             after=self._after(),
             end=self.spread.ends(pairs, "P"),
@@ -286,7 +290,11 @@ class Loops:
             "twice",
             [*"uepto", *parameters, *sums, "dt", "s", *self.spread.values],
             [*body, *self._added(cotangents), *self._kept()],
-            start=[*self.spread.start(), *self.spread.start_changes()],
+            start=[
+                *self.spread.start(),
+                *self.spread.start_changes(),
+                *self.spread.passes("twice"),
+            ],
             before=self._before(),
             after=self._after(),
             end=ends,
@@ -350,6 +358,14 @@ class Loops:
             ]
         return lines
 
+    def extremes(self) -> str:
+        """Of terms that depend on the state between cells (see fused_fluxes.py)."""
+        lines = self.spread.extremes()
+        arguments = ", ".join(["p", *self.spread.values, "found"])
+        head = f"def extremes({arguments}):"
+        taken = [f"p{c} = p[{c}]" for c in self.species]
+        return "\n".join([head, *indented([*self._shape(), *taken, *lines])])
+
     @staticmethod
     def _turning(name: str, a: str, d: str) -> list[str]:
         """Of the eigenvalues of a matrix with a and d on its diagonal: 2 over the longest step."""
@@ -397,13 +413,14 @@ class Kernels:
     twice: Callable[..., None]
     rates: Callable[..., None]
     sampled: Callable[..., None]
+    extremes: Callable[..., None]
 
 
 @functools.lru_cache(maxsize=64)
 def kernels(
     expressions: Expressions,
     fields: tuple[bool, ...],
-    spread: Spread,
+    spread: Together,
     cells: Cells,
     masked: bool,
 ) -> Kernels:
@@ -415,6 +432,7 @@ def kernels(
         "twice": loops.twice(),
         "rates": loops.rates(sampled=False),
         "sampled": loops.rates(sampled=True),
+        "extremes": loops.extremes(),
     }
     return Kernels(
         **{name: compiled_source(text, name) for name, text in texts.items()}

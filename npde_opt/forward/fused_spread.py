@@ -1,16 +1,19 @@
-"""Diffusion in the text of fused loops (see fused_loops.py): what a cell has of A u, in one of two
-forms, and what a sweep adds up for the derivatives in its coefficients.
+"""What is between cells in the text of fused loops (see fused_loops.py): what a cell has of A u, in
+one of several forms, and what a sweep adds up for the derivatives in its coefficients.
 
     Constant   D_c sum_d w_d (u_- + u_+ - 2 u)                      one number a species
     Faces      sum over faces of G_f (u_neighbour - u) / M          one number a face
+    Flow       diffusion and advection: two numbers a face          (fused_flow.py)
+    Fluxes     D(u), by sweeps over faces                           (fused_fluxes.py)
+    Together   a sum of these                               (fused_together.py)
 
-Both are -A u / M of the terms. Of faces, sum_n dt (lambda_+ - lambda_-)(u_+ - u_-) is all that
-dJ/dG needs; lambda stands for lambda / M where cells differ in volume.
+All are -A u / M of the terms. Of faces of diffusion, sum_n dt (lambda_+ - lambda_-)(u_+ - u_-) is
+all that dJ/dG needs; lambda stands for lambda / M where cells differ in volume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,8 +62,9 @@ class Cells:
 class Spread(Protocol):
     """How loops write diffusion. Fields are named by their arrays."""
 
-    padded: bool
-    """Whether states have to come with their ghosts where derivatives are taken."""
+    @property
+    def padded(self) -> bool:
+        """Whether states have to come with their ghosts where derivatives are taken."""
 
     @property
     def values(self) -> list[str]:
@@ -94,6 +98,9 @@ class Spread(Protocol):
 
     def start_changes(self) -> list[str]:
         """What stands there where coefficients change."""
+
+    def passes(self, kind: str) -> list[str]:
+        """Sweeps over faces before the one over cells of 'step', 'push', 'back' or 'twice'."""
 
     def before(self) -> list[str]:
         """What stands before the fastest loop of a backward sweep."""
@@ -147,6 +154,9 @@ class Constant:
     def start_changes(self) -> list[str]:
         return [f"dD{c} = dD[{c}]" for c in range(self.count)]
 
+    def passes(self, kind: str) -> list[str]:
+        return []
+
     def forth(self, c: int, field: str) -> str:
         return f"D{c} * ({self.laplacian(field)})"
 
@@ -181,8 +191,7 @@ class Faces:
     cells, cells of several sizes.
 
     Args:
-        weighted: whether M differs from cell to cell: m is 1/M with a ghost all round; else G has
-            it.
+        weighted: whether m is a field, with a ghost all round.
     """
 
     cells: Cells
@@ -197,7 +206,7 @@ class Faces:
 
     @property
     def values(self) -> list[str]:
-        return [*self._named("G"), *(["m"] if self.weighted else [])]
+        return self._named("G")
 
     @property
     def changes(self) -> list[str]:
@@ -261,6 +270,9 @@ class Faces:
     def start_changes(self) -> list[str]:
         return []
 
+    def passes(self, kind: str) -> list[str]:
+        return []
+
     def before(self) -> list[str]:
         return []
 
@@ -277,16 +289,29 @@ class Faces:
 
     def ends(self, pairs: Pairs, to: str) -> list[str]:
         """At the upper faces of the last cells of each axis."""
-        lines = []
-        for d in range(self.cells.dim):
-            lines.append(f"i{d} = size{d} - 1")
-            others = [(e, i) for e, i in enumerate(self.cells.loops) if e != d]
-            for depth, (e, i) in enumerate(others):
-                lines.append("    " * depth + f"for {i} in range(size{e}):")
-            inside = "    " * len(others)
-            for c in range(self.count):
-                product = self._product(c, d, 1, pairs)
-                lines.append(
-                    f"{inside}{to}{c}_{d}[{self.cells.face(d, 1)}] += dt * ({product})"
-                )
-        return lines
+
+        def lines(d: int) -> list[str]:
+            at = self.cells.face(d, 1)
+            return [
+                f"{to}{c}_{d}[{at}] += dt * ({self._product(c, d, 1, pairs)})"
+                for c in range(self.count)
+            ]
+
+        return at_upper_faces(self.cells, lines)
+
+
+def at_upper_faces(cells: Cells, lines: Callable[[int], Sequence[str]]) -> list[str]:
+    """Loops over the last cells of each axis.
+
+    Args:
+        lines: of a cell, by axis.
+    """
+    found = list[str]()
+    for d in range(cells.dim):
+        found.append(f"i{d} = size{d} - 1")
+        others = [(e, i) for e, i in enumerate(cells.loops) if e != d]
+        for depth, (e, i) in enumerate(others):
+            found.append("    " * depth + f"for {i} in range(size{e}):")
+        inside = "    " * len(others)
+        found += [inside + line for line in lines(d)]
+    return found

@@ -113,8 +113,9 @@ class Guard:
             self.watch.looks,
             n in (0, steps - 1),
         )
+        known = stepper.fastest, stepper.moving(n, u)
         problem, later, share = self.limits.at(
-            state, stepper.dt(n), steps, start, whole, stepper.fastest
+            state, stepper.dt(n), steps, start, whole, *known
         )
         self.refuse.step(problem and f"{problem} in {stepper.when(n)}")
         values = stepper.samples(u, start)

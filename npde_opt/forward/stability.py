@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -166,6 +167,18 @@ def sum_of_rates(part: LinearPart, points: Sequence[LinearAt]) -> Rates:
         np.maximum(found.decay, 0.0) / unit,
         found.central,
     )
+
+
+class Moving(NamedTuple):
+    """What is known of the terms at a state that depend on it and are not pointwise.
+
+    Args:
+        ranges: the smallest and largest diffusivity of each on this rank (see `TermAt.range`).
+        rates: of all of them by species (see `TermAt.stiffness`).
+    """
+
+    ranges: list[tuple[float, float]]
+    rates: np.ndarray
 
 
 Known = Callable[[np.ndarray, int | None, np.ndarray, float, float], float | None]
@@ -346,6 +359,7 @@ class Limits:
         start: int,
         whole: bool = False,
         known: Known | None = None,
+        moving: Moving | None = None,
     ) -> tuple[str | None, int, float]:
         """Why a step of dt from `state` is unstable or its diffusivity wrong, or None; after how
         many steps to look again at the latest, where the state does not move before (see watch.py);
@@ -355,12 +369,14 @@ class Limits:
             steps: of the whole trajectory.
             start: where the sample begins of cells whose reactions are looked at.
             whole: look at the reactions of all cells.
-            known: what may know the rates of the reactions.
+            known: what may know the rates of the reactions. moving: what is known of the terms that
+                are not pointwise.
         """
-        problem = self.wrong(state)
+        problem = self.wrong(state, moving)
         if problem or not self.explicit:
             return problem, 1, 1.0
-        rates, rate = self._rates(state, 2 / dt, None if whole else start, known)
+        at = None if whole else start
+        rates, rate = self._rates(state, 2 / dt, at, known, moving)
         what = [
             n
             for n, x in (
@@ -395,15 +411,20 @@ class Limits:
         return Rules(self.by_species, self.stiffness, self.resolved, longest)
 
     def _rates(
-        self, state: State, limit: float, start: int | None, known: Known | None
+        self,
+        state: State,
+        limit: float,
+        start: int | None,
+        known: Known | None,
+        seen: Moving | None,
     ) -> tuple[np.ndarray, float]:
         """Those of diffusion, advection and linear reactions by species, and those of all with the
         kinetics, over all ranks."""
         comm, mass = self.grid.comm, self.part.mass
         rates = self.by_species
         if self.moving:
-            moving = np.zeros(len(state.u))
-            for p in self.moving:
+            moving = np.zeros(len(state.u)) if seen is None else seen.rates
+            for p in self.moving if seen is None else ():
                 moving += p.stiffness(state, mass)
             moving = largest(comm, np.where(np.isfinite(moving), moving, np.inf))
             rates = rates + np.maximum(moving - self.relief, 0.0)
@@ -434,11 +455,11 @@ class Limits:
             flat, kept = sample(whole, start), sample(on, start)
         return flat if self.grid.mask is None else flat[kept]
 
-    def wrong(self, state: State) -> str | None:
+    def wrong(self, state: State, seen: Moving | None = None) -> str | None:
         """What is wrong with diffusivities D(u) at a state, or at any of its columns: values below
         0 (beyond rounding) make no sense backward in time."""
-        for point in self.moving:
-            low, high = point.range(state)
+        for j, point in enumerate(self.moving):
+            low, high = point.range(state) if seen is None else seen.ranges[j]
             low, high = smallest(self.grid.comm, low), largest(self.grid.comm, high)
             if not low >= -ROUNDING * max(high, -low, 0.0):
                 return f"{point.term.said} falls to {low:.4g}"

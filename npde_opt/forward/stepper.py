@@ -25,6 +25,7 @@ from npde_opt.forward.layer import Stages
 from npde_opt.forward.newton import Newton
 from npde_opt.forward.positivity import rates_not_finite
 from npde_opt.forward.schemes import Scheme
+from npde_opt.forward.stability import Moving
 from npde_opt.forward.step_solvers import OneByOne, StepSolver, StepSolvers
 from npde_opt.forward.time_step import TimeStep
 from npde_opt.grids import Grid
@@ -117,6 +118,11 @@ class Stepper:
     ) -> float | None:
         """`stability.fastest` of the kinetics at a state, in the sample from `start` on or in all
         cells; None where nothing but `TermAt.jacobians` knows it."""
+        return None
+
+    def moving(self, n: int, u: np.ndarray) -> Moving | None:
+        """What is known of the terms at u_n that depend on it and are not pointwise; None where
+        nothing but these knows it."""
         return None
 
     def step(self, n: int, u: np.ndarray) -> Stages:

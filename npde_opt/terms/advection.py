@@ -250,14 +250,14 @@ class AdvectionAt(LinearAt):
 
     # ---- derivatives in the velocity -------------------------------------------------------------
 
-    def _moved(self, dk: Coefficients) -> list[np.ndarray | None]:
+    def moved(self, dk: Coefficients) -> list[np.ndarray | None]:
         """dF by axis."""
         own = self.term.split(dk)
         changes = [v.push(own) for v in self.values]
         return [None if c is None else self._open(c, d) for d, c in enumerate(changes)]
 
     def derivative(self, u: np.ndarray, dk: Coefficients) -> np.ndarray | float:
-        return self.product(u, self._moved(dk))
+        return self.product(u, self.moved(dk))
 
     def product(
         self, u: np.ndarray, fluxes: Sequence[np.ndarray | None]
@@ -280,7 +280,7 @@ class AdvectionAt(LinearAt):
     def derivative_transpose(
         self, adjoint: np.ndarray, dk: Coefficients
     ) -> np.ndarray | float:
-        return self.transposed(adjoint, self._moved(dk))
+        return self.transposed(adjoint, self.moved(dk))
 
     def transposed(
         self, adjoint: np.ndarray, fluxes: Sequence[np.ndarray | None]
@@ -302,8 +302,8 @@ class AdvectionAt(LinearAt):
                 result = result + (upper - lower) * inner(adjoint, dim)
         return result
 
-    def _cotangents(self, pairs: Pairs, d: int) -> np.ndarray:
-        """Of v at the faces normal to axis d."""
+    def _products(self, pairs: Pairs, d: int) -> np.ndarray | float:
+        """Of (lambda, u), what multiplies F at the faces normal to axis d."""
         below, above, carried = self.weights[d]
         found: np.ndarray | float = 0.0
         grid, dim = self.grid, self.grid.dim
@@ -313,23 +313,41 @@ class AdvectionAt(LinearAt):
             if self.term.conservative:
                 moved = moved + carried * (low * u_low - high * u_high)
             found = found + over_columns(grid, moved)
-        return self._open(found, d)
+        return found
 
     def contraction(self, pairs: Pairs) -> dict[str, np.ndarray]:
+        axes = enumerate(self.values)
+        return self.contracted(
+            [self._products(pairs, d) if v.parameters else 0.0 for d, v in axes]
+        )
+
+    def contracted(
+        self, products: Sequence[np.ndarray | float]
+    ) -> dict[str, np.ndarray]:
+        """`contraction` from what multiplies F, by axis."""
         found: dict[str, np.ndarray] = {}
         for d, v in enumerate(self.values):
             if v.parameters:
-                v.add_pulled(self._cotangents(pairs, d), found)
+                v.add_pulled(self._open(products[d], d), found)
         return self.term.joined(found)
 
     def second_contraction(
         self, pairs: Pairs, dk: Coefficients
     ) -> dict[str, np.ndarray]:
+        own, axes = self.term.split(dk), enumerate(self.values)
+        return self.contracted_change(
+            [self._products(pairs, d) if v.reads(own) else 0.0 for d, v in axes], dk
+        )
+
+    def contracted_change(
+        self, products: Sequence[np.ndarray | float], dk: Coefficients
+    ) -> dict[str, np.ndarray]:
+        """The change of `contracted` with that of the velocity."""
         found: dict[str, np.ndarray] = {}
         own = self.term.split(dk)
         for d, v in enumerate(self.values):
             if v.reads(own):
-                v.add_second(self._cotangents(pairs, d), own, found)
+                v.add_second(self._open(products[d], d), own, found)
         return self.term.joined(found)
 
 

@@ -85,6 +85,7 @@ class NonlinearDiffusion(Term):
         self.areas = [linear.areas(d) for d in range(grid.dim)]
         self.distances = [face_distances(grid, d) for d in range(grid.dim)]
         self.weights = [self._weights(d) for d in range(grid.dim)]
+        self.shares = [self._shares(d) for d in range(grid.dim)]
         self.owned = [self._owned(d) for d in range(grid.dim)]
 
     @property
@@ -103,13 +104,17 @@ class NonlinearDiffusion(Term):
                 below[face] = 0.0 if face == 0 else 1.0
         return along(below, d, self.grid.dim), along(1 - below, d, self.grid.dim)
 
-    def _owned(self, d: int) -> np.ndarray:
-        """The share of each face that is this rank's, 0 at closed ones."""
+    def _shares(self, d: int) -> np.ndarray:
+        """The share of each face that is this rank's."""
         below, above = self.weights[d]
-        share, dim = np.zeros(self.grid.local_shape[d] + 1), self.grid.dim
+        share = np.zeros(self.grid.local_shape[d] + 1)
         share[:-1] += above.ravel()[:-1]
         share[1:] += below.ravel()[1:]
-        return along(share, d, dim) * (self.areas[d] > 0)
+        return along(share, d, self.grid.dim)
+
+    def _owned(self, d: int) -> np.ndarray:
+        """`shares`, 0 at closed faces."""
+        return self.shares[d] * (self.areas[d] > 0)
 
     def at(self, coefficients: Coefficients) -> NonlinearDiffusionAt:
         return NonlinearDiffusionAt(self, coefficients)
@@ -146,11 +151,15 @@ class NonlinearDiffusionAt(TermAt):
             term.count,
         )
         self.parameters = [
-            self._at_faces({n: k[n] for n in term.flux.parameters}, d)
+            self.at_faces({n: k[n] for n in term.flux.parameters}, d)
             for d in range(term.grid.dim)
         ]
 
-    def _at_faces(self, k: Coefficients, d: int) -> list[Numbers]:
+    def own(self, dk: Coefficients) -> Coefficients:
+        """Changes of the term's parameters."""
+        return {n: v for n, v in dk.items() if n in self.flux.parameters}
+
+    def at_faces(self, k: Coefficients, d: int) -> list[Numbers]:
         """The parameters at faces normal to axis d, 0 for those that are not given."""
         below, above = self.term.weights[d]
         out: list[Numbers] = []
@@ -197,7 +206,7 @@ class NonlinearDiffusionAt(TermAt):
         dk: Coefficients,
         d: int,
     ) -> list[Numbers]:
-        fixed = [*self._time(0.0), *self._at_faces(dk, d)]
+        fixed = [*self._time(0.0), *self.at_faces(dk, d)]
         if change is None:
             return [0.0, 0.0, *[0.0] * len(moves[1:]), *fixed]
         means = list[Numbers]()
@@ -246,7 +255,7 @@ class NonlinearDiffusionAt(TermAt):
         return self._pushed(state, change, {})
 
     def derivative(self, state: State, dk: Coefficients) -> np.ndarray | float:
-        own = {n: v for n, v in dk.items() if n in self.flux.parameters}
+        own = self.own(dk)
         return self._pushed(state, None, own) if own else 0.0
 
     def _gather(
@@ -267,7 +276,7 @@ class NonlinearDiffusionAt(TermAt):
         if gradients is not None:
             own = parts[len(self.term.variables) :]
             for name, part in zip(self.flux.parameters, own, strict=True):
-                gradients.add(name, self._collected(part, shape, d))
+                gradients.add(name, self.collected(part, shape, d))
 
     def _by_cell(
         self,
@@ -290,7 +299,7 @@ class NonlinearDiffusionAt(TermAt):
         found[self.term.channel] = own - slope, own + slope
         return found
 
-    def _collected(self, part: Part, shape: tuple[int, ...], d: int) -> np.ndarray:
+    def collected(self, part: Part, shape: tuple[int, ...], d: int) -> np.ndarray:
         """A parameter's cotangent at the owned cells, or of the numbers of a function, from that at
         faces."""
         if isinstance(part, Spread):
@@ -330,7 +339,7 @@ class NonlinearDiffusionAt(TermAt):
         out: Gradients,
     ) -> np.ndarray:
         result = state.zeros()
-        own = {n: v for n, v in dk.items() if n in self.flux.parameters}
+        own = self.own(dk)
         for d in range(self.grid.dim):
             arguments, moves = self._arguments(state, d)
             directions = self._directions(change, moves, own, d)

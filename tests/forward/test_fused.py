@@ -104,7 +104,8 @@ def test_fused_steps_are_the_assembled_ones(given):
         J, m, dm = problem(fused, **given)
         at = J.linearize(m)
         stepper = at.linearization.batches[0].stepper
-        assert isinstance(getattr(stepper, "diffusion", None), FaceValues) == fused
+        spreads = getattr(stepper, "spreads", None)
+        assert isinstance(getattr(spreads, "linear", None), FaceValues) == fused
         at.destroy()
         found.append(results(J, m, dm))
         check(J, m, dm) if fused else J.destroy()
@@ -120,7 +121,8 @@ def test_numbers_on_uniform_cells_need_no_faces():
         end=0.006,
     )
     at = J.linearize(m)
-    assert isinstance(at.linearization.batches[0].stepper.diffusion, ConstantValues)
+    stepper = at.linearization.batches[0].stepper
+    assert isinstance(stepper.spreads.linear, ConstantValues)
     at.destroy()
     J.destroy()
 
