@@ -331,7 +331,7 @@ class ObjectiveAt:
                 dict[str, float](),
             )
             with objective.together():
-                defined = objective.space.at(self.m).finite()
+                defined = objective.space.finite(self.m)
                 if defined:
                     misfits = self._term.values()
             with objective.together():

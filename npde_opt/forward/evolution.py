@@ -281,18 +281,21 @@ class EvolutionPoint:
         self.capacity = capacity.at(self.k) if capacity is not None else None
         self.guard.check_capacity(self.capacity)
         self.linear = LinearPoint(forward.part, self.k)
-        self.linear.check(forward.prefix)
         seen = looked_at(forward.times)
         check_values(
             forward.driving, self.k, seen, forward.space.blocks, forward.prefix
         )
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
-        self.assemble()
-        self.guard.check_steps(forward.times, self.nonlinear)
         self.data = self.observed.zeros()
         self._system: LineSystem | None = None
+        self._bounds: list[float] | None = None
         try:
             self.batches = self._batches()
+            bounds = [batch.stepper.bounds for batch in self.batches]
+            # All steppers have the same operators.
+            self._bounds = None if None in bounds or not bounds else bounds[0]
+            self.assemble()
+            self.guard.check_steps(forward.times, self.nonlinear)
             for batch in self.batches:
                 self._run(batch)
         except Exception:
@@ -310,9 +313,13 @@ class EvolutionPoint:
         return [found[e] for e in sorted(found)]
 
     def assemble(self) -> None:
-        """Puts this point's operators into the shared matrices, where they are not there
-        already."""
+        """Puts this point's operators into the shared matrices, where they are not there already;
+        or their bounds alone, where nobody asks for more."""
+        if self._bounds is not None:
+            self.forward.part.bounded_by(self._bounds)
+            return
         with stage("assemble"):
+            self.linear.check(self.forward.prefix)
             mass = self.capacity.mass if self.capacity is not None else None
             self.forward.part.assemble(self.linear.points, mass)
 
@@ -362,7 +369,9 @@ class EvolutionPoint:
         given = values.isdisjoint(forward.space.blocks)
         if not (forward.fused and given):
             return found
-        return in_runs(fused(found, self.k), len(columns.members))
+        lined = forward.on_line(columns.members[0])
+        stepper = found if lined else fused(found, self.k)
+        return in_runs(stepper, len(columns.members))
 
     def _run(self, batch: Batch) -> None:
         """The trajectories of a batch and their data."""

@@ -87,6 +87,10 @@ class FusedBase(Stepper):
         self._fields: list[np.ndarray] = []
         self._clear()
 
+    @property
+    def bounds(self) -> list[float] | None:
+        return self.spreads.bounds
+
     def _still(self) -> KineticsAt:
         """No reaction."""
         species = self.solvers.part.equation.species

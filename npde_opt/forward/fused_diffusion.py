@@ -97,7 +97,20 @@ class ConstantValues:
             self.names[c] = name
             self.D[c] = factor * float(coefficients[name]) * self.scale
         self.weights = np.array([1 / float(w[0]) ** 2 for w in grid.widths[::-1]])
+        self._operators, self._inner = linear.operators, min(grid.shape) > 2
         self.clear()
+
+    @property
+    def bounds(self) -> list[float] | None:
+        """Gershgorin's of each operator, from a cell with neighbours on all sides: None where there
+        may be none."""
+        if not self._inner:
+            return None
+        found = list[float]()
+        for operator in self._operators:
+            ((c, _, factor),) = operator.pattern
+            found.append(4 * float(self.weights.sum() * self.D[c]) / abs(factor))
+        return found
 
     @staticmethod
     def apply(linear: LinearPoint, coefficients: Coefficients) -> bool:

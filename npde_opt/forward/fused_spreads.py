@@ -54,6 +54,11 @@ class Spreads:
         """Whether backward loops read the ghosts of states."""
         return any(part.padded for part in self.parts)
 
+    @property
+    def bounds(self) -> list[float] | None:
+        """See Stepper.bounds: of numbers they are known."""
+        return self.linear.bounds if isinstance(self.linear, ConstantValues) else None
+
     def spread(self, cells: Cells) -> Together:
         parts = tuple(part.spread(cells) for part in self.parts)
         return Together(parts, self.weighted)

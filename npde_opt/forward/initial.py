@@ -65,6 +65,11 @@ class InitialState:
         return np.where(self.grid.active, values, 0.0)
 
     def value(self, k: Coefficients) -> np.ndarray:
+        """g(k), to read only."""
+        if not self.texts_of:
+            same = self.known.view()
+            same.flags.writeable = False
+            return same
         out = self.known.copy(order="K")
         for c, e in self.texts_of.items():
             out[c] = self._cells(e.value(*self._arguments(e, k))[0])

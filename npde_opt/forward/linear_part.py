@@ -132,6 +132,14 @@ class LinearPart:
         self.points = points
         return True
 
+    def bounded_by(self, bounds: Sequence[float]) -> None:
+        """Takes the bounds of operators whose values nobody asks for: the matrices have none then.
+
+        Args:
+            bounds: of the eigenvalues of M^-1 A on this rank, by operator.
+        """
+        self.points, self.bounds = None, list(bounds)
+
     def _gershgorin(self, planes: Sequence[np.ndarray]) -> float:
         """A bound of the eigenvalues of M^-1 A on this rank."""
         rows = np.abs(planes[0])
@@ -186,13 +194,18 @@ class LinearPoint:
     def __init__(self, part: LinearPart, coefficients: Coefficients):
         self.part, self.grid = part, part.grid
         self.operators = part.equation.operators
-        self.points: Points = part.points_at(coefficients)
+        self._coefficients = coefficients
         self.count = len(part.equation.species)
         self._pairs: list[list[tuple[np.ndarray, np.ndarray]]] = [
             [] for _ in self.operators
         ]
         self.active = self.grid.active
         self._load: tuple[Ghosts, np.ndarray] | None = None
+
+    @cached_property
+    def points(self) -> Points:
+        """The terms, by operator. Collective when first asked for."""
+        return self.part.points_at(self._coefficients)
 
     def check(self, prefix: str) -> None:
         """Raises SolverError on all ranks where a term's values are not finite. Collective."""
@@ -300,6 +313,8 @@ class LinearPoint:
 
     def flush(self, out: Gradients) -> None:
         """Adds the collected contractions to `out`."""
+        if not any(self._pairs):
+            return
         for points, pairs in zip(self.points, self._pairs, strict=True):
             for point in points if pairs else ():
                 for name, values in point.contraction(pairs).items():

@@ -66,6 +66,12 @@ class Stepper:
         self._late: list[State] = []
         self._behind: Behind | None = None
 
+    @property
+    def bounds(self) -> list[float] | None:
+        """Of the linear operators, where steps and their derivatives read no values of matrices
+        (see LinearPart.bounded_by); else None."""
+        return None
+
     def __len__(self) -> int:
         return self.times.size - 1
 

@@ -69,10 +69,14 @@ class Independent(Misfit):
 
     def scaled(self, d: DataBlock) -> np.ndarray:
         """(d - y) / sigma at the owned data, 0 where not observed."""
-        return self.weight * (d.values - self.observed)
+        found: np.ndarray = d.values - self.observed
+        found *= self.weight
+        return found
 
     def rho(self, t: np.ndarray) -> np.ndarray:
-        return t**2 / 2
+        found: np.ndarray = t**2
+        found /= 2
+        return found
 
     def slope(self, t: np.ndarray) -> np.ndarray:
         return t

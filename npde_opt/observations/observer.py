@@ -86,6 +86,8 @@ class Observer:
         self._cells = grid.create_scalar()
         # By sampling, once one state is seen.
         self._seen_rows: dict[int, PETSc.Vec] = {}
+        # By sampling, once it is asked for.
+        self._all: dict[int, bool] = {}
         # By sampling, once several samples are seen.
         self._wide: dict[int, WideProduct] = {}
         # By sampling, once all times are seen at once.
@@ -215,20 +217,38 @@ class Observer:
             whole = np.broadcast_to(field, (rows.shape[1], *self.grid.local_shape))
             rows += self._product(k).see(whole)
             return
+        if self._sees_all(k):
+            rows[:, 0].reshape(self.grid.local_shape, order="F")[...] += field
+            return
         self.grid.view(self._cells)[...] = field
         seen = self._rows_vec(k)
         self.samplings[k].matrix.mult(self._cells, seen)
         rows[:, 0] += seen.getArray(readonly=True)
 
     def _spread(self, k: int, at: int, d: np.ndarray) -> np.ndarray:
-        """B^T d; the next call overwrites it."""
+        """B^T d, to read only; the next call overwrites it."""
         rows = d[at : at + self.samplings[k].order.size]
         if rows.shape[1] > 1:
             return self._product(k).spread(rows)
+        if self._sees_all(k):
+            return rows[:, 0].reshape(self.grid.local_shape, order="F")
         seen = self._rows_vec(k)
         seen.setArray(rows[:, 0])
         self.samplings[k].matrix.multTranspose(seen, self._cells)
         return self.grid.view(self._cells)
+
+    def _sees_all(self, k: int) -> bool:
+        """Whether a sampling on one rank sees all cells as they are, in their order in memory."""
+        if k not in self._all:
+            matrix, cells = self.samplings[k].matrix, self.grid.layout.local_size
+            one = self.grid.comm.size == 1 and matrix.getSize() == (cells, cells)
+            if one:
+                starts, columns, values = matrix.getValuesCSR()
+                every = np.arange(cells)
+                one = np.array_equal(columns, every) and bool((values == 1.0).all())
+                one = one and np.array_equal(starts[1:], every + 1)
+            self._all[k] = one and cells == np.prod(self.grid.local_shape)
+        return self._all[k]
 
     def _rows_vec(self, k: int) -> PETSc.Vec:
         """For the data of a sampling, kept."""

@@ -193,6 +193,12 @@ class ParameterSpace:
     def at(self, vec: PETSc.Vec) -> ParametersAt:
         return ParametersAt(self, vec)
 
+    def finite(self, vec: PETSc.Vec) -> bool:
+        """`ParametersAt.finite` of a point, of which nothing more is asked. Collective."""
+        own = [(u.transform, self.values(vec, u.name)) for u in self.unknowns]
+        good = all(transform.sound(p) for transform, p in own)
+        return reductions.everywhere(self.comm, good)
+
     # Bounds, and what goes too far
 
     @property

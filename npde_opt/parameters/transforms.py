@@ -72,6 +72,10 @@ class Transform(ABC):
         """Whether all of k are values of T, and not what overflow left of one."""
         return bool(np.isfinite(k).all())
 
+    def sound(self, p: np.ndarray) -> bool:
+        """Whether T(p) is `defined`."""
+        return self.defined(self.value(p))
+
     def natural(self, size: float) -> float:
         """The size of a natural change of parameters of the given size."""
         return 1.0 if self.exponential else size
@@ -93,6 +97,9 @@ class Identity(Transform):
 
     def value(self, p: np.ndarray) -> np.ndarray:
         return np.array(p, order="F")
+
+    def sound(self, p: np.ndarray) -> bool:
+        return self.defined(p)
 
     def slope(self, k: np.ndarray) -> float:
         return 1.0

@@ -104,7 +104,7 @@ class KineticsAt(TermAt):
         self.count = len(term.species)
         self.leading = self.count + term.timed
         self._inactive = None if term.grid.mask is None else ~term.grid.active
-        self._minus = -term.grid.volume
+        self._minus = term.grid.once("minus volume", lambda: -term.grid.volume)
 
     def _integrated(self, state: State, rates: Sequence[Numbers]) -> np.ndarray:
         out = np.empty_like(state.u)
