@@ -67,7 +67,7 @@ def both(grid):
     """With linear diffusion and advection beside D(u)."""
     return [
         Diffusion(grid, "Dv", "u"),
-        Advection(grid, along(grid, "q"), species="u"),
+        Advection(grid, along(grid, "q"), species="u", conservative=True),
         NonlinearDiffusion(grid, NAMES, "u", "Du*u**w"),
         Diffusion(grid, "Dv", "v"),
         kinetics(grid),
@@ -127,8 +127,6 @@ FLOWS = {
     "flow": (flowing, {}),
     "flow-sides-heun": (flowing, {"sides": SIDES, "values": VALUES, "scheme": "heun"}),
     "flow-periodic": (flowing, {"sides": PERIODIC}),
-    "flow-stretched": (flowing, {"sides": SIDES, **HARD}),
-    "flow-radial": (flowing, RADIAL),
     "flow-line": (flowing, {"shape": (11,), "sides": {"x+": "dirichlet"}, "runs": 1}),
     "leaving": (leaving, {}),
     "leaving-sides": (leaving, {"sides": SIDES, "scheme": "heun"}),
