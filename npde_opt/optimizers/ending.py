@@ -155,8 +155,14 @@ class Ending:
         if self.settings.decrement is not None:
             missing.append(self.to_gain())
         return "max_iterations", wording.at_last_iteration(
-            self.settings.max_iterations, missing
+            self.settings.max_iterations, missing, self._rejections()
         )
+
+    def _rejections(self) -> list[str]:
+        """What is said of trial points that had no state, nothing where all had one."""
+        if self.point.refused is None:
+            return []
+        return [wording.refused(self.point.refusals, self.point.refused)]
 
     def answer(self, gradient: str) -> tuple[str, str]:
         """'converged' or 'undetermined' where the decrement allows it, nothing where it does
@@ -231,7 +237,7 @@ class Ending:
                 *([self.to_gain()] if decides else []),
             ]
             return "max_iterations", wording.at_last_iteration(
-                self.settings.max_iterations, missing
+                self.settings.max_iterations, missing, self._rejections()
             )
         if decides:
             gradient = (
@@ -243,7 +249,6 @@ class Ending:
         elif reason > 0 and reason != Reason.CONVERGED_STEPTOL:
             return "converged", f"gradient norm {norm:.3e} (TAO: {name})"
         more = [self.to_gain()] if decides else []
-        if self.point.refused is not None:
-            more.append(wording.refused(self.point.refusals, self.point.refused))
+        more += self._rejections()
         share = norm / (self.meta["gradient_norm_initial"] or 1.0)
         return "stalled", wording.stalled(name, norm, share, more)

@@ -65,9 +65,12 @@ def early(loss: float, iteration: int, since: int) -> str:
     return f"the validation loss has not fallen for {since} iterations; {best(loss, iteration)}"
 
 
-def at_last_iteration(limit: int, missing: Sequence[str]) -> str:
+def at_last_iteration(
+    limit: int, missing: Sequence[str], rejections: Sequence[str]
+) -> str:
     """Of a run that was not through."""
-    return f"{', and '.join(missing)}; to go on raise max_iterations (now {limit})"
+    way = f"to go on raise max_iterations (now {limit})"
+    return "; ".join([", and ".join(missing), *rejections, way])
 
 
 def refused(count: int, last: object) -> str:
