@@ -280,6 +280,35 @@ def test_the_part_of_a_spectrum_that_describes_the_hessian_is_used_and_restored(
 
 
 @pytest.mark.parallel([1, 2])
+def test_vectors_that_are_kept_on_a_fine_grid_do_what_lifted_ones_do(
+    learnt, monkeypatch
+):
+    """All of them, and the half that describes the Hessian there."""
+    spectrum, at, _ = learnt()
+    finer, m = problem(Grid((48, 48), boundaries=SIDES))
+    fine, lift = finer.linearize(m), Prolongation(at.objective.space, finer.space)
+    r, found = finer.space.standard_normal(1), []
+    for most in (1 << 20, 0):
+        monkeypatch.setattr("npde_opt.optimizers.spectrum.ON_GRID", most)
+        lifted = spectrum.lifted(lift)
+        assert lifted._keeps(r) == (most > 0 and r.getComm().getSize() == 1)
+        lifted.fit(fine, True)
+        assert len(lifted.used) == len(spectrum.vectors)
+        half = list(range(len(lifted.vectors) // 2))
+        for numbers, core in ((None, None), (half, np.eye(len(half)))):
+            if numbers is not None:
+                lifted._use(numbers, core)
+            z = r.copy()
+            found.append((lifted.refine(r, z), z.getArray().copy()))
+            z.destroy()
+    for (lost, kept), (wanted, by_lifts) in zip(found[:2], found[2:], strict=True):
+        assert lost == pytest.approx(wanted, rel=1e-10)
+        np.testing.assert_allclose(kept, by_lifts, rtol=1e-9, atol=1e-11)
+    for owned in (r, m, lift, fine, finer):
+        owned.destroy()
+
+
+@pytest.mark.parallel([1, 2])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_spectrum_of_which_a_combination_is_off_is_used_whole(learnt, sign):
     """Whatever the sign with which that combination goes into the test of `fit`."""

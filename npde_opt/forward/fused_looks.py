@@ -31,6 +31,24 @@ LOOKED = (*SAMPLE, "rules", "stiffness", "every")
 """Names of the arguments."""
 
 
+DECIDED = [
+    "top = max(top, rules[0])",
+    "if step * top > 2:",
+    "    return n + 1",
+    "added = max(top - rules[1], 0.0)",
+    "share = added / max(2 / step - rules[1], added) if added > 0 else 0.0",
+    "later = rules[3]",
+    "if later * share**4 > 1:",
+    "    later = max(math.floor(share**-4.0), 1.0)",
+    f"wide = {MOST!r}",
+    "if share > 0:",
+    f"    wide = max(min(share**-0.25 - 1, {MOST!r}), {LEAST!r})",
+]
+"""Of the fastest rate `top` of a sample, from `rules`, that of all: how many steps go without a
+look, and how far the state may move (`stability.Limits.at`, watch.py). Ends the loop where the step
+is too long."""
+
+
 def moved(cells: Cells) -> list[str]:
     """Whether the state `now` has to be looked at: it moved too far, the next step is longer, or a
     look is due."""
@@ -68,17 +86,7 @@ def look(loops: Sequence[str], species: Sequence[int]) -> list[str]:
         "sizes[:] = 0.0",
         *loops,
         *(unsure if len(species) > 2 else []),
-        "top = max(top, rules[0])",
-        "if step * top > 2:",
-        "    return n + 1",
-        "added = max(top - rules[1], 0.0)",
-        "share = added / max(2 / step - rules[1], added) if added > 0 else 0.0",
-        "later = rules[3]",
-        "if later * share**4 > 1:",
-        "    later = max(math.floor(share**-4.0), 1.0)",
-        f"wide = {MOST!r}",
-        "if share > 0:",
-        f"    wide = max(min(share**-0.25 - 1, {MOST!r}), {LEAST!r})",
+        *DECIDED,
         "for c in range(len(room)):",
         f"    room[c] = {LITTLE!r} * wide * sizes[c]",
         "last[0], last[1] = step, wide",

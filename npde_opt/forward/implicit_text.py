@@ -33,7 +33,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from npde_opt.forward.watch import LEAST, LITTLE, LONGER, MOST
+from npde_opt.forward.fused_looks import DECIDED
+from npde_opt.forward.watch import LITTLE, LONGER
 from npde_opt.functions.text import Expressions
 from npde_opt.machine_code import Written
 
@@ -198,17 +199,7 @@ def forth({TABLES}, states, b, r, A, f, mass, dts, scale, alpha{self._given},
             "    kept[seen] = v",
             "    size0 = max(size0, abs(v))",
             "    seen += 1",
-            "top = max(top, rules[0])",
-            "if step * top > 2:",
-            "    return n + 1",
-            "added = max(top - rules[1], 0.0)",
-            "share = added / max(2 / step - rules[1], added) if added > 0 else 0.0",
-            "later = rules[3]",
-            "if later * share**4 > 1:",
-            "    later = max(math.floor(share**-4.0), 1.0)",
-            f"wide = {MOST!r}",
-            "if share > 0:",
-            f"    wide = max(min(share**-0.25 - 1, {MOST!r}), {LEAST!r})",
+            *DECIDED,
             "sizes[0] = size0",
             f"room[0] = {LITTLE!r} * wide * size0",
             "last[0], last[1] = step, wide",
