@@ -119,6 +119,14 @@ class Prolongation:
             self.coarse.own(out, name)[...] = lift.transpose(self.fine.look(fine, name))
         return out
 
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """`apply` of many vectors, rows (n, values), at once: on one rank."""
+        found = np.empty((len(rows), self.fine.local_size))
+        for name, lift in self._lifts.items():
+            given = rows[:, self.coarse.place(name)]
+            found[:, self.fine.place(name)] = lift.many(given)
+        return found
+
     def start(self, coarse: PETSc.Vec, given: PETSc.Vec) -> PETSc.Vec:
         """The coarse parameters on the fine grid, what is not free as in `given`. Collective."""
         out = self.apply(coarse)

@@ -31,6 +31,7 @@ from npde_opt.forward.interface import (
 from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters import FEW
+from npde_opt.regularizers.forms import constant_forms, forms_by_products
 from npde_opt.regularizers.interface import Regularizer
 from npde_opt.seen import Seen
 from npde_opt.stages import stage
@@ -523,6 +524,16 @@ class ObjectiveAt:
             space.zero_block(out, name)
         with self.objective.together():
             self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
+
+    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """x^T R'' y of all x of `rows` (n, values) and y of `others` (m, values), 0 where nothing
+        is unknown: (n, m). On one rank."""
+        space, of = self.objective.space, self.objective.regularizers
+        with self.objective.together(), stage("regularization"):
+            found = constant_forms(space, of, rows, others)
+        if found is None:
+            found = forms_by_products(self.m, self.regularization_hessian, rows, others)
+        return found
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass,

@@ -13,10 +13,11 @@ from npde_opt.misfits import LeastSquares
 from npde_opt.nested import Identification, Prolongation, grids, identify
 from npde_opt.objective import Objective
 from npde_opt.observations import at_points
-from npde_opt.optimizers import Settings
+from npde_opt.optimizers import Settings, spectrum
+from npde_opt.optimizers.conjugate_gradients import Direction
 from npde_opt.optimizers.spectrum import Spectrum, learn
-from npde_opt.parameters import ParameterSpace, Regions, Shared, Unknown
-from npde_opt.regularizers import BiLaplacian
+from npde_opt.parameters import Field, ParameterSpace, Regions, Shared, Unknown
+from npde_opt.regularizers import BiLaplacian, Gradient, TotalVariation
 from npde_opt.terms import Diffusion
 
 
@@ -224,6 +225,7 @@ class Wrong:
     def __init__(self, at):
         self.at = at
         self.regularization_hessian = at.regularization_hessian
+        self.regularization_gram = at.regularization_gram
 
     def hessian(self, dm, out, gauss_newton):
         self.at.hessian(dm, out, gauss_newton)
@@ -248,6 +250,7 @@ class Stiffer:
     def __init__(self, at, vectors, times=3.0):
         self.at, self.images, self.times = at, [], times
         self.regularization_hessian = at.regularization_hessian
+        self.regularization_gram = at.regularization_gram
         for v in vectors:
             self.images.append(v.duplicate())
             at.regularization_hessian(v, self.images[-1])
@@ -306,6 +309,73 @@ def test_vectors_that_are_kept_on_a_fine_grid_do_what_lifted_ones_do(
         np.testing.assert_allclose(kept, by_lifts, rtol=1e-9, atol=1e-11)
     for owned in (r, m, lift, fine, finer):
         owned.destroy()
+
+
+def test_what_is_learnt_of_few_vectors_at_once_is_that_of_one_after_the_other(learnt):
+    """The forms of CG's directions, up to what is left of their cancelling terms."""
+    _, at, noise = learnt()
+    rng, directions = np.random.default_rng(1), []
+    for _ in range(4):
+        p, hp, solved = (noise.duplicate() for _ in range(3))
+        p.setArray(rng.standard_normal(p.getLocalSize()))
+        at.hessian(p, hp, True)
+        at.precondition(hp, solved)
+        directions.append(Direction(p, hp, solved, p.dot(hp)))
+    images = [d.solved.copy() for d in directions]
+    for image, direction in zip(images, directions, strict=True):
+        image.axpy(-1.0, direction.p)
+    plain = spectrum._forms(at, directions, images)
+    found = spectrum._forms_at_once(at, directions, images)
+    for one, other in zip(found, plain, strict=True):
+        size = np.abs(np.diag(plain[0])).max()
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11 * size)
+
+
+REGULARIZERS = {
+    "gradient": lambda grid: Gradient(grid, 2.0),
+    "bilaplacian": lambda grid: BiLaplacian(grid, 2.0, gamma=0.1, delta=0.5),
+    "of a variance": lambda grid: BiLaplacian(
+        grid, 2.0, correlation_length=0.3, variance=0.5
+    ),
+    "total variation": lambda grid: TotalVariation(grid, 2.0, epsilon=0.1),
+}
+
+
+@pytest.mark.parametrize("name", list(REGULARIZERS))
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_regularizers_know_forms_of_many_vectors_at_once(name, masked, fixed):
+    """With an unknown beside it that has no regularizer."""
+    active = np.ones((10, 9), bool)
+    active[4:, 6:] = not masked
+    grid = Grid((10, 9), boundaries=SIDES, active=active)
+    known = np.where(np.arange(90).reshape(10, 9) % 7 == 0, 0.9, np.nan)
+    unknowns = [Unknown("D", "log", block=Field(fixed=known if fixed else None))]
+    unknowns.append(Unknown("c", "log", block=Shared(2)))
+    space = ParameterSpace(grid, unknowns)
+    forward = Steady(
+        space,
+        Equation(grid, [Diffusion(grid, "D")]),
+        {},
+        [Experiment(load=grid.volume)],
+        [at_points(grid, (), POINTS, nearest=True)],
+    )
+    misfits = [LeastSquares(np.zeros(60), 0.01, forward.layouts[0])]
+    J = Objective(forward, misfits, {"D": REGULARIZERS[name](grid)})
+    at = J.linearize(space.standard_normal(3))
+    drawn = [space.standard_normal(seed) for seed in range(5)]
+    rows = np.stack([v.getArray() for v in drawn])
+    images = np.empty(rows.shape)
+    for v, image in zip(drawn, images, strict=True):
+        product = v.duplicate()
+        at.regularization_hessian(v, product)
+        image[...] = product.getArray()
+    for some, others in ((rows, rows), (rows[:2], rows[2:])):
+        wanted = some @ images[-len(others) :].T
+        found = at.regularization_gram(some, others)
+        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
+    at.destroy()
+    J.destroy()
 
 
 @pytest.mark.parallel([1, 2])

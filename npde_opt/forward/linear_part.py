@@ -232,7 +232,7 @@ class LinearPoint:
                 if values is not None:
                     for point in points:
                         out[row] += factor * point.boundary_load(values)
-        return np.where(self.active, out, 0.0)
+        return self._inside(out)
 
     def outer(
         self, adjoint: State, out: Gradients, dk: Coefficients | None = None

@@ -81,7 +81,9 @@ def wrong_cells(grid: Grid, values: Numbers, zero: bool) -> tuple[int, float]:
         own = np.full(min(grid.active_size, 1), float(values))
         right = own >= 0 if zero else own > 0
         return (0, 0.0) if right.all() else (grid.active_size, float(own[0]))
-    own = np.broadcast_to(np.asarray(values, float), grid.local_shape)[grid.active]
+    own = np.broadcast_to(np.asarray(values, float), grid.local_shape)
+    if grid.mask is not None:
+        own = own[grid.active]
     right = own >= 0 if zero else own > 0
     count = int(total(grid.comm, float(np.count_nonzero(~right))))
     return count, smallest(grid.comm, float(own.min(initial=np.inf))) if count else 0.0

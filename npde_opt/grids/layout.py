@@ -83,6 +83,8 @@ class Layout:
 
         Indices outside the grid along any axis give -1, which COO assembly ignores.
         """
+        if self.rank_count == 1:
+            return self._index_on_one_rank(cells)
         boxes = [np.asarray(c) for c in self.counts]
         inside: np.ndarray | bool = True
         owner: list[np.ndarray] = []
@@ -107,6 +109,14 @@ class Layout:
         for c, p, j in zip(boxes, owner, local, strict=True):
             index = index + j * stride
             stride = stride * c[p]
+        return np.where(inside, index, -1).astype(PETSc.IntType)
+
+    def _index_on_one_rank(self, cells: list[np.ndarray]) -> np.ndarray:
+        index, inside, stride = np.zeros((), int), np.ones((), bool), 1
+        for n, i in zip(self.shape, cells, strict=True):
+            index = index + i * stride
+            inside = inside & (i >= 0) & (i < n)
+            stride *= n
         return np.where(inside, index, -1).astype(PETSc.IntType)
 
     def beside(self, axis: int, periodic: bool) -> tuple[int | None, int | None]:

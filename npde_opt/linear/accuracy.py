@@ -82,11 +82,8 @@ class Tolerance:
     def __init__(self, ksp: PETSc.KSP):
         self._ksp = ksp
         self._own: float | None = None
-
-    @property
-    def loosened(self) -> bool:
+        self.loosened = False
         """Whether the last solve was to less than its own tolerance."""
-        return self._own is not None and float(self._ksp.getTolerances()[0]) > self._own
 
     @property
     def own(self) -> float:
@@ -107,14 +104,21 @@ class Tolerance:
 
     def use(self) -> None:
         """Sets the tolerance that is right at this moment; called before every solve."""
+        self.loosened = False
         if not _wanted and self._own is None:
+            return
+        own = self.own
+        wanted = tolerance(own)
+        if self._ksp.getType() == PETSc.KSP.Type.PREONLY:
+            # Factors are as exact as they are: there is nothing to set.
+            self.loosened = wanted > own
             return
         changed = bool(_wanted) and not given(
             (self._ksp.getOptionsPrefix() or "") + "ksp_rtol"
         )
         if changed:
-            self._own = self.own
-            self._ksp.setTolerances(rtol=tolerance(self._own))
+            self._own, self.loosened = own, wanted > own
+            self._ksp.setTolerances(rtol=wanted)
         elif self._own is not None:
             self._ksp.setTolerances(rtol=self._own)
             self._own = None

@@ -5,6 +5,7 @@ made once a set of offsets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from mpi4py import MPI
@@ -135,6 +136,20 @@ class Pattern:
                 chunk * CHUNK,
                 np.unpackbits(bits, count=cells * k).reshape(cells, k).view(bool),
             )
+
+    @cached_property
+    def places(self) -> np.ndarray | None:
+        """Of the own block's entries, in the order of its arrays: where each stands among the
+        values of all planes, one plane after the other; None where there are more than CHUNK
+        cells, for which this would take as much memory as the entries."""
+        if self.layout.local_size > CHUNK:
+            return None
+        found = [np.empty(0, np.intp)]
+        for _, _, keep in self.chunks():
+            cell, column = np.nonzero(keep)
+            found.append(np.array(self.order)[column] * self.layout.local_size + cell)
+        whole = np.concatenate(found)
+        return whole if self.sort is None else whole[self.sort]
 
     def clear_missing(self, flat: Sequence[np.ndarray]) -> None:
         """Writes 0 at inactive cells and towards them into values (offsets, owned cells)."""

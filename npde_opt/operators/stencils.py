@@ -17,6 +17,7 @@ from npde_opt.grids import Grid
 from npde_opt.grids.numbering import Numbering
 from npde_opt.operators import patterns
 from npde_opt.operators.halves import Half, Planes, Shell
+from npde_opt.operators.many import products
 from npde_opt.operators.patterns import Csr, Offset, Pattern
 from npde_opt.petsc_options import from_options
 
@@ -82,6 +83,20 @@ class OffsetMatrix:
             mat.setValuesCOO(np.concatenate(planes))
             return
         pattern = self.pattern
+        if pattern.places is None:
+            self._take_chunks(planes)
+        else:
+            whole = np.concatenate(planes)
+            # Numbers within bounds: with "clip" numpy writes to `out` without a copy.
+            np.take(whole, pattern.places, out=self._a, mode="clip")
+        for s, entries, cells in pattern.away_cells:
+            if entries.size:
+                self._oa[entries] = planes[s][cells]
+        mat.assemble()
+
+    def _take_chunks(self, planes: Sequence[np.ndarray]) -> None:
+        """Values of the own block, CHUNK cells at a time."""
+        pattern = self.pattern
         target = self._a if pattern.sort is None else np.empty_like(self._a)
         block = np.empty((patterns.CHUNK, len(self.offsets)))
         for chunk, cells, keep in pattern.chunks():
@@ -92,9 +107,6 @@ class OffsetMatrix:
             ][keep]
         if pattern.sort is not None:
             np.take(target, pattern.sort, out=self._a)
-        for s, entries, cells in pattern.away_cells:
-            self._oa[entries] = planes[s][cells]
-        mat.assemble()
 
     def rows(self) -> tuple[Csr, Csr]:
         """(starts, columns, values) of the own block, with local columns, and of other columns,
@@ -218,6 +230,15 @@ class StencilMatrix(OffsetMatrix):
         else:
             self.mat.mult(x, y)
 
+    def products(self, rows: np.ndarray) -> np.ndarray:
+        """A x of every row x (n, active cells), on one rank."""
+        if self._half is None:
+            return products(self.mat, rows)
+        found = np.empty(rows.shape)
+        for x, y in zip(np.ascontiguousarray(rows), found, strict=True):
+            self._half.multiply(x, y)
+        return found
+
     def largest_row(self) -> float:
         """The largest sum of |A_ij| of a row. Collective."""
         if self._half is not None:
@@ -235,7 +256,7 @@ class StencilMatrix(OffsetMatrix):
         """The entries by offset, owned [i, j, k], set to 0: to be added to, before `refresh`."""
         values = self._entries()
         for plane in values.values():
-            plane[...] = 0
+            plane.fill(0.0)
         return {offset: plane.T for offset, plane in values.items()}
 
     def refresh(self) -> None:

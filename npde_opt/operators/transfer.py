@@ -17,6 +17,7 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
+from npde_opt.operators.many import products
 from npde_opt.operators.rows import from_rows, tensor_entries
 
 Stencil = tuple[np.ndarray, np.ndarray]
@@ -70,6 +71,16 @@ class CellProlongation:
             P.multTranspose(given, found)
         if self._irregular is not None:
             self._irregular.multTransposeAdd(y, x, x)
+
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """P x of every row x (n, coarse cells), on one rank."""
+        found = rows
+        for P in self._factors:
+            found = products(P, found)
+        if self._regular is not None and self._irregular is not None:
+            found *= self._regular.getArray(readonly=True)
+            found += products(self._irregular, rows)
+        return found
 
     def destroy(self) -> None:
         for P in self._factors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from petsc4py import PETSc
@@ -112,7 +112,7 @@ def preconditioned_norm(r: PETSc.Vec, rz: float) -> float:
     return math.sqrt(max(rz, 0.0))
 
 
-def dots(z: PETSc.Vec, vectors: list[PETSc.Vec]) -> list[float]:
+def dots(z: PETSc.Vec, vectors: Sequence[PETSc.Vec]) -> list[float]:
     """z^T v for all v with one reduction; VecMDot's result depends on where in memory the vectors
     lie."""
     if z.getComm().getSize() == 1:

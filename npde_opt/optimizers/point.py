@@ -171,6 +171,10 @@ class Agreed:
         with collective(self._comm):
             self._at.regularization_hessian(dm, out)
 
+    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        with collective(self._comm):
+            return self._at.regularization_gram(rows, others)
+
     def unseen(self) -> list[str]:
         with collective(self._comm):
             return self._at.unseen()

@@ -48,6 +48,8 @@ class Hessian(Protocol):
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
+    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """x^T R y of all x of `rows` and y of `others`, on one rank."""
 
 
 class Lift(Protocol):
@@ -56,6 +58,8 @@ class Lift(Protocol):
 
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec: ...
     def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec: ...
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """`apply` of every row, on one rank."""
 
 
 class Spectrum:
@@ -101,17 +105,19 @@ class Spectrum:
         if not self._keeps(like):
             return None
         if self._prolonged is None:
-            self._prolonged = np.empty((len(self.used), like.getLocalSize()))
-            for row, v in zip(self._prolonged, self.used, strict=True):
-                fine = self._prolong(v.copy())
-                row[...] = fine.getArray(readonly=True)
-                fine.destroy()
+            self._prolonged = self._lifted_rows(self.used)
         return self._prolonged
+
+    def _lifted_rows(self, vectors: Sequence[PETSc.Vec]) -> np.ndarray:
+        """Vectors on the grid in use, (vectors, values), on one rank."""
+        found = stacked(vectors)
+        for lift in self.lifts:
+            found = lift.many(found)
+        return found
 
     def _keeps(self, like: PETSc.Vec) -> bool:
         """Whether the vectors are kept on the grid in use."""
-        few = len(self.vectors) * like.getLocalSize() <= ON_GRID
-        return bool(few and like.getComm().getSize() == 1)
+        return are_few(len(self.vectors), like)
 
     def drop(self) -> None:
         """M is R from now on."""
@@ -144,24 +150,23 @@ class Spectrum:
     def _energies(self, at: Hessian) -> np.ndarray:
         """V^T R V, V being all vectors."""
         S = np.empty((len(self.vectors),) * 2)
-        kept, images = list[np.ndarray](), list[np.ndarray]()
         for j, v in enumerate(self.vectors):
             fine = self._prolong(v.copy())
+            if j == 0 and self._keeps(fine):
+                fine.destroy()
+                return self._energies_at_once(at)
             product = fine.duplicate()
             at.regularization_hessian(fine, product)
-            if self._keeps(fine):
-                kept.append(fine.getArray().copy())
-                images.append(product.getArray().copy())
-            else:
-                restricted = self._restrict(product)
-                S[:, j] = dots(restricted, self.vectors)
-                restricted.destroy()
-            fine.destroy()
-            product.destroy()
-        if not kept:
-            return S
-        self._prolonged = np.array(kept)
-        return np.asarray(self._prolonged @ np.array(images).T)
+            restricted = self._restrict(product)
+            S[:, j] = dots(restricted, self.vectors)
+            for owned in (restricted, fine, product):
+                owned.destroy()
+        return S
+
+    def _energies_at_once(self, at: Hessian) -> np.ndarray:
+        """The same of vectors that are kept on the grid in use."""
+        rows = self._prolonged = self._lifted_rows(self.vectors)
+        return at.regularization_gram(rows, rows)
 
     def _use(self, numbers: Sequence[int] | np.ndarray, matrix: np.ndarray) -> None:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
@@ -222,6 +227,17 @@ class Spectrum:
         self.vectors, self.used = [], []
 
 
+def are_few(count: int, like: PETSc.Vec) -> bool:
+    """Whether so many vectors are kept, or taken together, as rows of one array."""
+    few = count * like.getLocalSize() <= ON_GRID
+    return bool(few and like.getComm().getSize() == 1)
+
+
+def stacked(vectors: Sequence[PETSc.Vec]) -> np.ndarray:
+    """Own values of vectors, (vectors, values)."""
+    return np.array([v.getArray(readonly=True) for v in vectors])
+
+
 def core(S: np.ndarray) -> np.ndarray:
     """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that
     less than LEFT were left."""
@@ -273,33 +289,54 @@ def _nystroem(
     decides on the signs of eigenvectors, and the test of `fit` depends on them."""
     if not directions:
         return Spectrum([])
-    tests, images, n = [d.p for d in directions], [], len(directions)
+    images = []
     for direction in directions:
         assert direction.solved is not None
         image = direction.solved.copy()
         image.axpy(-1.0, direction.p)
         images.append(image)
-    R, G, S = np.empty((3, n, n))
-    data, product = tests[0].duplicate(), tests[0].duplicate()
-    for j, direction in enumerate(directions):
-        at.regularization_hessian(direction.p, product)
-        data.waxpy(-1.0, product, direction.hp)
-        R[:, j], G[:, j], S[:, j] = (
-            dots(product, tests),
-            dots(data, tests),
-            dots(data, images),
-        )
+    forms = _forms_at_once if are_few(len(images), noise) else _forms
+    R, G, S = forms(at, directions, images)
     vectors = []
     B = factor(R, G)
     B *= np.where(np.array(dots(noise, images)) @ B < 0, -1.0, 1.0)
     for column in B.T:
-        v = data.duplicate()
+        v = noise.duplicate()
         v.set(0.0)
         v.maxpy(list(column), images)
         vectors.append(v)
-    for owned in (data, product, *images):
+    for owned in images:
         owned.destroy()
     return Spectrum(vectors, (), core(B.T @ S @ B))
+
+
+def _forms(
+    at: ObjectiveAt, directions: Sequence[Direction], images: Sequence[PETSc.Vec]
+) -> np.ndarray:
+    """T^T R T, T^T Y and (R^-1 Y)^T Y, (3, n, n), of T the directions p and `images` R^-1 Y."""
+    tests, n = [d.p for d in directions], len(directions)
+    found = np.empty((3, n, n))
+    data, product = tests[0].duplicate(), tests[0].duplicate()
+    for j, direction in enumerate(directions):
+        at.regularization_hessian(direction.p, product)
+        data.waxpy(-1.0, product, direction.hp)
+        columns = dots(product, tests), dots(data, tests), dots(data, images)
+        found[:, :, j] = columns
+    data.destroy()
+    product.destroy()
+    return found
+
+
+def _forms_at_once(
+    at: ObjectiveAt, directions: Sequence[Direction], images: Sequence[PETSc.Vec]
+) -> np.ndarray:
+    """The same of few vectors: Y = H T - R T."""
+    tests, solved = stacked([d.p for d in directions]), stacked(images)
+    products = stacked([d.hp for d in directions])
+    R = at.regularization_gram(tests, tests)
+    G = tests @ products.T - R
+    S = solved @ products.T - at.regularization_gram(solved, tests)
+    return np.stack([R, G, S])
 
 
 def factor(R: np.ndarray, G: np.ndarray) -> np.ndarray:

@@ -200,5 +200,13 @@ class Interpolated:
         y.destroy()
         return out
 
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        # Channels lie in memory one after the other.
+        channels = rows.reshape(len(rows) * self.coarse.channels, -1)
+        found = self.matrix.many(channels).reshape(len(rows), -1)
+        if not self.fine.all_free:
+            found *= self.fine.free_in_memory
+        return found
+
     def _vecs(self) -> tuple[PETSc.Vec, PETSc.Vec]:
         return self.coarse.grid.create_scalar(), self.fine.grid.create_scalar()

@@ -37,6 +37,9 @@ class CellMap(Protocol):
 
     def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None: ...
 
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """`mult` of every row (n, coarse cells), on one rank."""
+
 
 class Lift(Protocol):
     """A linear map of own arrays from a coarser grid to a finer one. Collective."""
@@ -44,6 +47,9 @@ class Lift(Protocol):
     def apply(self, own: np.ndarray) -> np.ndarray: ...
 
     def transpose(self, own: np.ndarray) -> np.ndarray: ...
+
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """`apply` of every row, an own array (n, numbers) as it lies in memory; on one rank."""
 
 
 class Transformed(Protocol):
@@ -62,6 +68,9 @@ class Copied:
 
     def transpose(self, own: np.ndarray) -> np.ndarray:
         return own
+
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        return rows
 
 
 class Block(ABC):
@@ -141,6 +150,13 @@ class Placed(ABC):
     def all_free(self) -> bool:
         """Whether all own numbers are."""
         return bool(self.free.all())
+
+    @property
+    def free_in_memory(self) -> np.ndarray:
+        """`free` of the numbers as they lie in memory."""
+        found = np.empty(self.local_size, bool)
+        self.view(found)[...] = self.free
+        return found
 
     def free_count(self) -> int:
         """Free numbers of all ranks. Collective."""

@@ -115,7 +115,7 @@ class PlacedSteps(Placed):
         self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
     ) -> Lift:
         assert isinstance(coarse, PlacedSteps)
-        return EachStep(self.one.lift(coarse.one, cubic, matrix))
+        return EachStep(self.one.lift(coarse.one, cubic, matrix), self.steps)
 
     def squares(
         self, unknown: Transformed, own: np.ndarray, truth: Numbers, start: Numbers
@@ -129,11 +129,16 @@ class PlacedSteps(Placed):
 class EachStep:
     """A lift of every step."""
 
-    def __init__(self, lift: Lift):
-        self.one = lift
+    def __init__(self, lift: Lift, steps: int):
+        self.one, self.steps = lift, steps
 
     def apply(self, own: np.ndarray) -> np.ndarray:
         return np.stack([self.one.apply(step) for step in own])
 
     def transpose(self, own: np.ndarray) -> np.ndarray:
         return np.stack([self.one.transpose(step) for step in own])
+
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        count = len(rows)
+        # Steps lie in memory one after the other.
+        return self.one.many(rows.reshape(count * self.steps, -1)).reshape(count, -1)

@@ -73,6 +73,10 @@ class ParameterSpace:
 
     # Parts of a vector
 
+    def place(self, name: str) -> slice:
+        """Where an unknown's own parameters stand among those of a rank."""
+        return self._places[name]
+
     def own(self, vec: PETSc.Vec, name: str) -> np.ndarray:
         """The owned parameters of an unknown, as a view that writes the Vec: [i, j, k] of a field.
 

@@ -28,6 +28,15 @@ class Regularizer(Protocol):
 
 
 @runtime_checkable
+class Constant(Regularizer, Protocol):
+    """One whose R'' is the same at all p: optional."""
+
+    def gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """x^T R'' y of all x of `rows` (n, own values as they lie in a Vec) and y of `others` (m,
+        own values), which may be the same array: (n, m). On one rank."""
+
+
+@runtime_checkable
 class Normal(Regularizer, Protocol):
     """A regularizer that is, at a point p, the precision P of a normal prior; its `precondition` is
     P^-1 to the tolerance of its solver. Posterior uncertainty asks for it."""

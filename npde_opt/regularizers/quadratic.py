@@ -87,6 +87,10 @@ class Quadratic:
         """y = H x, in active cells."""
         raise TypeError("a subclass gives the product")
 
+    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """x^T H y, in active cells."""
+        raise TypeError("a subclass gives it")
+
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the inverse")
 
@@ -141,6 +145,16 @@ class Quadratic:
     def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
         self.product(dp, out)
         out.scale(self.alpha)
+
+    def gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """alpha x^T H y of all x of `rows` (n, cells) and y of `others` (m, cells), on one rank:
+        (n, m)."""
+        same = others is rows
+        if self.grid.mask is not None:
+            inside = self.grid.active.ravel(order="F")
+            rows = rows[:, inside]
+            others = rows if same else others[:, inside]
+        return self.alpha * self._gram(rows, others)
 
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         self.inverse(r, out)
@@ -243,6 +257,9 @@ class Gradient(Quadratic):
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.matrix.product(x, y)
 
+    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return rows @ self.matrix.products(others).T
+
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.solver.solve(x, y)
 
@@ -305,6 +322,19 @@ class BiLaplacian(Quadratic):
         self.matrix.product(self.inner, y)
         if self.scales is not None:
             y.pointwiseDivide(y, self.scales)
+
+    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+        roots = self._roots(rows)
+        same = others is rows
+        return roots @ (roots if same else self._roots(others)).T
+
+    def _roots(self, rows: np.ndarray) -> np.ndarray:
+        """M^-1/2 K S^-1 x of every row x (n, active cells), on one rank."""
+        if self.scales is not None:
+            rows = rows / self.scales.getArray(readonly=True)
+        found = self.matrix.products(rows)
+        found /= np.sqrt(self.mass.getArray(readonly=True))
+        return found
 
     def shifted(self, multiple: float) -> Shifted:
         """K + sqrt(c) S M in place of K: the square of a sum is at most twice that of squares."""

@@ -19,14 +19,16 @@ import numpy as np
 
 from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
-from npde_opt.grids import AXES, Grid, along, of_cells
+from npde_opt.grids import AXES, Grid, along
 from npde_opt.lazily import loaded_lazily
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.diffusion_slopes import CellSlopes, FaceSlopes
 from npde_opt.terms.faces import (
+    Index,
     both_active,
     closed_ends,
+    driven_sides,
     face_factors,
     face_spans,
     faces,
@@ -92,6 +94,7 @@ class Diffusion(LinearTerm):
         # As everywhere but along r: one pass less.
         self.centred = [np.array_equal(*pair) for pair in self.halves]
         self.lines = Lines(grid, self.spans, self.halves)
+        self.driven = driven_sides(grid)
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -133,6 +136,14 @@ class Diffusion(LinearTerm):
         passes."""
         faces = [n + (d == e) for e, n in enumerate(self.grid.local_shape)]
         return self.weigh(np.ones(faces, order="F"), d)
+
+    @cached_property
+    def all_areas(self) -> np.ndarray:
+        """`areas`, one axis after the other."""
+        found = np.empty(self.lines.size)
+        for d, part in enumerate(self.lines.split(found)):
+            part[...] = self.areas(d)
+        return found
 
     def at(self, coefficients: Coefficients) -> DiffusionAt:
         return DiffusionAt(self, coefficients)
@@ -203,9 +214,9 @@ class DiffusionAt(LinearAt):
             if name not in half:
                 with np.errstate(divide="ignore"):  # no flux passes where D is 0
                     half[name] = self.grid.ghosted(0.5 / coefficients[name], 1.0)
+            # Ghosts beyond the sides of an axis are between none of another's faces.
             resistance = half[name]
-            if self._needs_copy(d):
-                resistance = self._with_sides(resistance, d)
+            self._set_sides(resistance, d)
             self.sums.append(self._across(resistance, d, sums[d]))
 
     @cached_property
@@ -216,11 +227,22 @@ class DiffusionAt(LinearAt):
     @cached_property
     def _all_weights(self) -> np.ndarray:
         """`_weights` one after the other."""
+        if self.grid.small:
+            return self._all_conductances / self._all_sums
         found = 1 / self._all_sums
         found *= found
         for d, part in enumerate(self.term.lines.split(found)):
             self.term.weigh(part, d)
         return found
+
+    @cached_property
+    def _all_conductances(self) -> np.ndarray:
+        """Those of all axes, one after the other: kept on small grids."""
+        return self.term.all_areas / self._all_sums
+
+    @cached_property
+    def _conductances(self) -> list[np.ndarray]:
+        return self.term.lines.split(self._all_conductances)
 
     def _faces(self, *fields: np.ndarray) -> KeptFaces | None:
         """What is kept for compiled loops over ghosted fields, where there is one coefficient and
@@ -279,11 +301,17 @@ class DiffusionAt(LinearAt):
         return True
 
     def conductance(self, d: int) -> np.ndarray:
-        """g on the owned cells' faces normal to axis d."""
+        """g on the owned cells' faces normal to axis d, to read only."""
+        if self.grid.small:
+            return self._conductances[d]
         return self.term.weigh(1 / self.sums[d], d)
 
-    def _needs_copy(self, d: int) -> bool:
-        return not self.grid.periodic(d)
+    def _conductance_at(self, d: int, end: int, layer: Index) -> np.ndarray:
+        """g at an end of axis d, without the axis."""
+        if self.grid.small:
+            return self._conductances[d][layer]
+        found = 1 / np.take(self.sums[d], [end], axis=d)
+        return self.term.weigh(found, d, end).squeeze(d)
 
     def _across(
         self, resistance: np.ndarray, d: int, out: np.ndarray | None = None
@@ -297,20 +325,19 @@ class DiffusionAt(LinearAt):
             total += above * upper
         return total
 
-    def _with_sides(self, resistance: np.ndarray, d: int) -> np.ndarray:
-        """The ghosted half resistances per width with the outside values of axis d's sides set."""
-        grid, out = self.grid, resistance.copy(order="F")
+    def _set_sides(self, resistance: np.ndarray, d: int) -> None:
+        """Sets the ghosted half resistances per width beyond axis d's sides."""
+        grid = self.grid
         for side, ghost, edge in self.term.outer_faces(d):
             boundary = grid.boundaries[AXES[d] + side]
-            if edge:
+            # Beyond a Neumann side any number will do: its faces have no area.
+            known = {"dirichlet": 0.0, "neumann": 1.0}.get(boundary.kind)
+            if boundary.kind == "robin":
+                known = 1.0 / boundary.coefficient
+            if edge and known is not None:
                 layer: list[slice | int] = [slice(None)] * grid.dim
                 layer[d] = ghost
-                out[tuple(layer)] = (
-                    {"dirichlet": 0.0, "neumann": 1.0}.get(boundary.kind)
-                    if boundary.kind != "robin"
-                    else 1.0 / boundary.coefficient
-                )
-        return out
+                resistance[tuple(layer)] = known
 
     def add_planes(self, planes: Planes) -> None:
         for d in range(self.grid.dim):
@@ -326,22 +353,8 @@ class DiffusionAt(LinearAt):
     def boundary_load(self, outside: np.ndarray) -> np.ndarray | float:
         columns = outside.shape[: outside.ndim - self.grid.dim]
         load = np.zeros((*columns, *self.grid.local_shape), order="F")
-        for d in range(self.grid.dim):
-            for side, end, edge in self.term.outer_faces(d):
-                if not edge or self.grid.boundaries[AXES[d] + side].kind not in (
-                    "dirichlet",
-                    "robin",
-                ):
-                    continue
-                ghosts: list[slice | int] = [slice(1, -1)] * self.grid.dim
-                cells: list[slice | int] = [slice(None)] * self.grid.dim
-                ghosts[d], cells[d] = end, end
-                conductance = self.term.weigh(
-                    1 / np.take(self.sums[d], [end], axis=d), d, end
-                )
-                load[of_cells(cells)] += (
-                    conductance.squeeze(d) * outside[of_cells(ghosts)]
-                )
+        for d, end, layer, ghosts in self.term.driven:
+            load[layer] += self._conductance_at(d, end, layer) * outside[ghosts]
         return load
 
     def _divergence(self, flux: np.ndarray, d: int) -> np.ndarray:

@@ -32,6 +32,21 @@ def closed_ends(grid: Grid, d: int) -> np.ndarray:
     return closed
 
 
+def driven_sides(grid: Grid) -> list[tuple[int, int, Index, Index]]:
+    """Of the owned Dirichlet and Robin sides: axis, end of the axis (0 or -1), and where the faces
+    or cells there, and the ghosts beyond, lie in arrays."""
+    found = list[tuple[int, int, Index, Index]]()
+    for d in range(grid.dim):
+        for side, (end, here) in zip("-+", inner_ends(grid, d), strict=False):
+            kind = grid.boundaries[AXES[d] + side].kind
+            if here and kind in ("dirichlet", "robin"):
+                layer: list[slice | int] = [slice(None)] * grid.dim
+                ghosts: list[slice | int] = [slice(1, -1)] * grid.dim
+                layer[d] = ghosts[d] = end
+                found.append((d, end, of_cells(layer), of_cells(ghosts)))
+    return found
+
+
 def whole_areas(grid: Grid, d: int) -> np.ndarray:
     """Areas of the owned cells' faces normal to axis d, Neumann sides too; 0 beside inactive
     cells."""

@@ -72,6 +72,47 @@ def test_stencil_matrix_is_the_reference(shape, periodic, masked):
     matrix.destroy()
 
 
+WIDE = ((0, 0), (-2, 0), (2, 0), (0, -1), (0, 1), (1, 1), (-1, -1))
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("offsets", [None, WIDE])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("periodic", [False, True])
+def test_values_are_taken_at_once_as_part_by_part(
+    periodic, masked, offsets, monkeypatch
+):
+    shape, found = (11, 9), []
+    active = np.random.default_rng(0).random(shape) > 0.3 if masked else None
+    sides = {"x-": "periodic", "x+": "periodic"} if periodic else {}
+    for chunk in (1 << 15, 7):
+        monkeypatch.setattr("npde_opt.operators.patterns.CHUNK", chunk)
+        grid = Grid(shape, boundaries=sides, active=active)
+        matrix = StencilMatrix(grid, offsets=offsets)
+        values = fields(shape, len(matrix.offsets))[(slice(None), *grid.local_slice)]
+        for factor in (3.0, 1.0):
+            matrix.set_values(factor * values)
+        assert (matrix.pattern.places is None) == (grid.layout.local_size > chunk)
+        found.append(matrix.mat.getValuesCSR())
+        matrix.destroy()
+    for at_once, parts in zip(*found, strict=True):
+        np.testing.assert_array_equal(at_once, parts)
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_products_with_rows_are_those_with_vectors(light, monkeypatch):
+    monkeypatch.setattr("npde_opt.operators.stencils.PLANES", 0 if light else 1 << 13)
+    grid = Grid((6, 5), boundaries={"x-": "dirichlet"})
+    matrix = operator(grid, [np.exp(f) for f in fields((6, 5), 2)], 0.3)
+    rows = fields((30,), 4)
+    x, y = grid.create_active(), grid.create_active()
+    for row, found in zip(rows, matrix.products(rows), strict=True):
+        x.setArray(row)
+        matrix.product(x, y)
+        np.testing.assert_allclose(found, y.getArray(), rtol=1e-13, atol=1e-14)
+    matrix.destroy()
+
+
 @pytest.mark.parallel([1, 2, 3])
 def test_diffusion_operator_is_symmetric_and_has_the_volumes_as_row_sums():
     edges = [np.linspace(0, 1, 9) ** 2, np.linspace(0, 2, 8)]

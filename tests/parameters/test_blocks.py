@@ -240,6 +240,24 @@ def test_files_are_read_on_any_number_of_ranks(name, tmp_path):
         np.testing.assert_array_equal(found.getArray(), noise(s, 7).getArray())
 
 
+@every_block
+@pytest.mark.parametrize("transform", ["identity", "log"])
+def test_rows_are_lifted_at_once_as_one_after_the_other(name, transform):
+    fine, coarse = (
+        space(name, transform=transform),
+        space(name, transform=transform, coarse=True),
+    )
+    lift = Prolongation(coarse, fine)
+    rows = np.stack([noise(coarse, seed).getArray() for seed in range(3)])
+    found = lift.many(rows)
+    for row, wanted in zip(rows, found, strict=True):
+        x = coarse.create_vec()
+        x.setArray(row)
+        np.testing.assert_allclose(wanted, lift.apply(x).getArray(), atol=1e-14)
+    assert np.abs(found).max() > 0
+    lift.destroy()
+
+
 @every_rank
 @every_block
 @pytest.mark.parametrize("transform", ["identity", "log"])

@@ -48,7 +48,8 @@ def test_compiled_fluxes_equal_whole_arrays(
         pairs = [(v, u), (w, z)]
         parts = at.contraction(pairs), at.second_contraction(pairs, dk)
         moved = at.derivative(u, dk), at.derivative_transpose(v, dk)
-        found.append([*moved, *(p[n] for p in parts for n in p)])
+        faces = [at.conductance(d) for d in range(grid.dim)], [at.boundary_load(u)]
+        found.append([*moved, *(p[n] for p in parts for n in p), *faces[0], *faces[1]])
         none = at.derivative(u, {}), *at.second_contraction(pairs, {}).values()
         assert not np.any(none)
     plain, *others = found

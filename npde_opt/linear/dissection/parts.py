@@ -14,8 +14,10 @@ parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -38,13 +40,13 @@ class Cuts:
     parts: int
     periodic: bool
 
-    @property
+    @cached_property
     def size(self) -> int:
         if self.periodic:
             return self.cells // self.parts - 1
         return -(-(self.cells - self.parts + 1) // self.parts)
 
-    @property
+    @cached_property
     def short(self) -> tuple[int, int]:
         """Cells that the first and the last part have less than t."""
         if self.periodic:
@@ -52,7 +54,7 @@ class Cuts:
         less = self.parts * (self.size + 1) - 1 - self.cells
         return less - less // 2, less // 2
 
-    @property
+    @cached_property
     def planes(self) -> list[int]:
         step = self.size + 1
         if self.periodic:
@@ -98,12 +100,12 @@ def cut(shape: Sequence[int], periodic: Sequence[bool]) -> list[Cuts] | None:
     """Of each axis, with the fewest separating cells; None where there are no eight parts alike."""
     best: tuple[int, list[Cuts]] | None = None
     for parts in product((1, 2, 4, 8), repeat=len(shape)):
-        if np.prod(parts) != LANES:
+        if math.prod(parts) != LANES:
             continue
         cuts = [Cuts(*one) for one in zip(shape, parts, periodic, strict=True)]
         if not all(c.possible for c in cuts):
             continue
-        held = int(np.prod(shape) - np.prod([c.cells - len(c.planes) for c in cuts]))
+        held = math.prod(shape) - math.prod(c.cells - len(c.planes) for c in cuts)
         if best is None or held < best[0]:
             best = held, cuts
     return None if best is None else best[1]

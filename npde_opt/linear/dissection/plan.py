@@ -8,6 +8,7 @@ follow, those between two parts first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -31,15 +32,14 @@ def ordered(shape: Sequence[int]) -> np.ndarray:
 
 
 def _dissect(cells: np.ndarray, found: list[np.ndarray]) -> None:
-    axis = int(np.argmax(cells.shape))
-    if cells.size <= LEAF or cells.shape[axis] < 3:
+    longest = max(cells.shape)
+    if cells.size <= LEAF or longest < 3:
         found.append(cells.ravel())
         return
-    middle = cells.shape[axis] // 2
-    low, plane, high = np.split(cells, [middle, middle + 1], axis)
-    _dissect(low, found)
-    _dissect(high, found)
-    found.append(plane.ravel())
+    middle, before = longest // 2, (slice(None),) * cells.shape.index(longest)
+    _dissect(cells[(*before, slice(middle))], found)
+    _dissect(cells[(*before, slice(middle + 1, None))], found)
+    found.append(cells[(*before, middle)].ravel())
 
 
 class Couplings:
@@ -55,17 +55,25 @@ class Couplings:
         self.size = int(np.prod(shape))
         self.zero = self.size * (1 + len(self.shape))
         self.one = self.zero + 1
-        self._strides = [int(np.prod(self.shape[d + 1 :])) for d in range(len(shape))]
+        self.strides = [math.prod(self.shape[d + 1 :]) for d in range(len(shape))]
+        self._beside: dict[tuple[int, int], np.ndarray] = {}
 
     def beside(self, cells: np.ndarray, axis: int, step: int) -> np.ndarray:
-        """The neighbours of cells along an axis, -1 for none."""
-        n, stride = self.shape[axis], self._strides[axis]
-        at = cells // stride % n
-        found = cells + step * stride
-        outside = (at + step < 0) | (at + step >= n)
-        there = found - step * n * stride if self.periodic[axis] else -1
-        found = np.where(outside, there, found)
-        return np.where(cells < 0, -1, found)
+        """The neighbours of cells along an axis, -1 for none, also where a cell is -1."""
+        if (axis, step) not in self._beside:
+            numbers = np.arange(self.size).reshape(self.shape)
+            known = np.roll(numbers, -step, axis)
+            if not self.periodic[axis]:
+                end = (slice(None),) * axis + (-1 if step > 0 else 0,)
+                known[end] = -1
+            # What is beside -1 stands last.
+            self._beside[axis, step] = np.append(known, -1)
+        found: np.ndarray = self._beside[axis, step][cells]
+        return found
+
+    def forget(self) -> None:
+        """Frees what neighbours were looked up in."""
+        self._beside.clear()
 
     def along(self, cells: np.ndarray, axis: int, step: int) -> np.ndarray:
         """Where the couplings to those neighbours stand; there are such."""
@@ -89,7 +97,7 @@ class Parts:
         order = ordered(shape)
         wide = self._numbered(shape, order)
         self.size = int(wide.max()) + 1
-        self.cells = self._cells(wide)
+        self.cells = self._cells(wide, couplings.strides, couplings.size)
         ends = self._neighbours(wide)
         self.entries = self._entries(ends, couplings)
         starts, rows, _ = self.entries
@@ -129,17 +137,20 @@ class Parts:
                     size += face.size
         return wide
 
-    def _cells(self, wide: np.ndarray) -> np.ndarray:
+    def _cells(
+        self, wide: np.ndarray, strides: Sequence[int], total: int
+    ) -> np.ndarray:
         """Flat numbers of cells by number here and lane."""
-        shape = [c.cells for c in self.cuts]
         found = np.full((self.size, LANES), -1)
         known = wide >= 0
+        number = wide[known]
         for lane, part in enumerate(product(*(range(c.parts) for c in self.cuts))):
-            at = [c.places(p) for c, p in zip(self.cuts, part, strict=True)]
-            places = np.meshgrid(*at, indexing="ij")
-            flat = np.ravel_multi_index([np.maximum(p, 0) for p in places], shape)
-            flat[np.any([p < 0 for p in places], axis=0)] = -1
-            found[wide[known], lane] = flat[known]
+            flat = np.zeros((), int)
+            for c, p, stride in zip(self.cuts, part, strides, strict=True):
+                at = c.places(p)
+                # One that is outside along any axis is negative, whatever it is along others.
+                flat = np.add.outer(flat, np.where(at < 0, -total, at * stride))
+            found[number, lane] = np.maximum(flat[known], -1)
         return found
 
     def _neighbours(self, wide: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
@@ -199,7 +210,7 @@ class Separators:
 
     def __init__(self, cuts: Sequence[Cuts], parts: Parts, couplings: Couplings):
         self.cuts, self._couplings = cuts, couplings
-        self._strides = couplings._strides
+        self._strides = couplings.strides
         self.nodes = list[Node]()
         self.parents = np.zeros(LANES, np.int64)
         self.number = np.full(couplings.size + 1, -1)
@@ -310,6 +321,7 @@ class Plan:
         self.parts = Parts(cuts, self.couplings)
         self.separators = Separators(cuts, self.parts, self.couplings)
         self._fronts()
+        self.couplings.forget()
 
     def _fronts(self) -> None:
         """The tables of loops.py."""
