@@ -9,7 +9,6 @@ same bits.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,12 +86,6 @@ class Ensemble:
         return collective(
             self.world, self.space if self.groups > 1 else None, above=above + 1
         )
-
-    def everything(self, found: Mapping[int, T]) -> list[T]:
-        """What all groups found of their experiments, by number, on every rank. Collective."""
-        parts = self.across.allgather(dict(found))
-        whole = {e: value for part in parts for e, value in part.items()}
-        return [whole[e] for e in range(len(whole))]
 
     def sum(self, value: T) -> T:
         return (

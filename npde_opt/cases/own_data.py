@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.ensemble import Ensemble
 from npde_opt.observations.shares import Share
 
 
@@ -62,16 +61,16 @@ class Data:
         found = self._each(lambda values: self.share.moved(values, share))
         return replace(found, share=share)
 
-    def of_all(self, ensemble: Ensemble) -> Data:
-        """The same of the experiments of all groups, on the ranks of each. Collective."""
-        if ensemble.groups == 1:
-            return self
-        found = self._each(
-            lambda values: ensemble.everything(
-                dict(zip(self.numbers, values, strict=True))
-            )
-        )
-        return replace(found, numbers=range(len(found.observed)))
+    def of_all(self, comm: MPI.Intracomm, count: int) -> Data:
+        """The same of all `count` experiments, of which groups of ranks have their own, shared by
+        all ranks. Collective."""
+
+        def made(values: list[np.ndarray]) -> list[np.ndarray]:
+            own = dict(zip(self.numbers, values, strict=True))
+            return self.share.of_all(own, comm, count)
+
+        found = self._each(made)
+        return replace(found, numbers=range(count), share=self.share.over(comm))
 
     def _each(self, made: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Data:
         """With other lists in place of all that are by experiment."""

@@ -10,7 +10,7 @@ slab after slab.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,19 +26,23 @@ Size = tuple[int, int]
 Part = Callable[[slice, slice], np.ndarray]
 
 
+def even_start(count: int, ranks: int, rank: int) -> int:
+    """Where the share of one of so many ranks begins; of rank `ranks`, where the last one ends."""
+    return rank * (count // ranks) + min(rank, count % ranks)
+
+
 def even_starts(count: int, ranks: int) -> np.ndarray:
     """Where the shares of so many ranks begin, and the last one ends (ranks + 1,)."""
     numbers = np.arange(ranks + 1)
     return numbers * (count // ranks) + np.minimum(numbers, count % ranks)
 
 
-def order_of(sizes: Sequence[Size], ranks: int, rank: int) -> np.ndarray:
-    """The places of a rank's data among all, increasing, where so many ranks share them."""
+def _listed(sizes: Sequence[Size], at: Sequence[slice]) -> np.ndarray:
+    """Where the data of these runs of places are in a list of data of such sizes, increasing."""
     found, first = [np.empty(0, int)], 0
-    for times, places in sizes:
-        starts = even_starts(places, ranks)
-        at = np.arange(starts[rank], starts[rank + 1])
-        found.append((first + places * np.arange(times)[:, None] + at).ravel())
+    for (times, places), run in zip(sizes, at, strict=True):
+        numbers = np.arange(run.start, run.stop)
+        found.append((first + places * np.arange(times)[:, None] + numbers).ravel())
         first += times * places
     return np.concatenate(found)
 
@@ -59,8 +63,8 @@ class Share:
         return [self._places_of(i, self.comm.rank) for i in range(len(self.sizes))]
 
     def _places_of(self, i: int, rank: int) -> slice:
-        starts = even_starts(self.sizes[i][1], self.comm.size)
-        return slice(int(starts[rank]), int(starts[rank + 1]))
+        count, ranks = self.sizes[i][1], self.comm.size
+        return slice(even_start(count, ranks, rank), even_start(count, ranks, rank + 1))
 
     @cached_property
     def shapes(self) -> list[Size]:
@@ -76,7 +80,7 @@ class Share:
     @cached_property
     def order(self) -> np.ndarray:
         """The place of each own datum among all of them, increasing."""
-        return order_of(self.sizes, self.comm.size, self.comm.rank)
+        return _listed(self.sizes, self.places)
 
     def split(self, own: np.ndarray) -> list[np.ndarray]:
         """The own data of an experiment by observation, as views (times, own places)."""
@@ -101,19 +105,65 @@ class Share:
     def moved(self, values: Sequence[np.ndarray], there: Share) -> list[np.ndarray]:
         """Own values of the same data, arrays of one kind, as other ranks share them: `there.comm`
         is a part of this one's ranks, and every part gets all. Collective on all ranks."""
-        stacked = np.array(values).reshape(len(values), self.order.size)
-        parts = self.comm.allgather((there.comm.size, there.comm.rank))
-        given = []
-        for ranks, rank in parts:
-            wanted = order_of(self.sizes, ranks, rank)
-            _, here, at = np.intersect1d(
-                self.order, wanted, assume_unique=True, return_indices=True
-            )
-            given.append((at, stacked[:, here]))
-        found = np.empty((len(values), there.order.size), stacked.dtype)
-        for at, own in self.comm.alltoall(given):
-            found[:, at] = own
-        return list(found)
+        own = dict(enumerate(values))
+        return self.exchanged(self.comm, own, there, len(values))
+
+    def over(self, comm: MPI.Intracomm) -> Share:
+        """The same data shared by more ranks."""
+        return self if comm.size == self.comm.size else Share(comm, self.sizes)
+
+    def of_all(
+        self, own: Mapping[int, np.ndarray], comm: MPI.Intracomm, count: int
+    ) -> list[np.ndarray]:
+        """Of `count` experiments what is known in this group of ranks of its own, by number, as all
+        ranks share it: own values over `over(comm)`. Collective on all ranks."""
+        there = self.over(comm)
+        if there is self:
+            return [own[e] for e in range(count)]
+        return self.exchanged(comm, own, there, count)
+
+    def exchanged(
+        self,
+        comm: MPI.Intracomm,
+        own: Mapping[int, np.ndarray],
+        there: Share,
+        count: int,
+    ) -> list[np.ndarray]:
+        """Own values of `count` numbered arrays of one kind as other ranks share them. Collective.
+
+        Args:
+            comm: all ranks, of which those of this share and of `there` are parts.
+            own: those arrays that this part of the ranks has; every one is had by some part.
+        """
+        asked = comm.allgather((there.comm.size, there.comm.rank))
+        sent = [self._piece(own, *of) for of in asked]
+        found: dict[int, np.ndarray] = {}
+        for ranks, rank, pieces in comm.alltoall(sent):
+            rows = _listed(there.shapes, there._common(ranks, rank)) if pieces else None
+            for k, piece in pieces.items():
+                if k not in found:
+                    found[k] = np.empty(there.order.size, piece.dtype)
+                found[k][rows] = piece
+        # A rank that shares no data is sent none.
+        return [found.get(k, np.empty(0)) for k in range(count)]
+
+    def _piece(
+        self, own: Mapping[int, np.ndarray], ranks: int, rank: int
+    ) -> tuple[int, int, dict[int, np.ndarray]]:
+        """How many ranks share here, which of them this is, and what another one of so many asks of
+        it."""
+        rows = _listed(self.shapes, self._common(ranks, rank))
+        asked = {k: v[rows] for k, v in own.items()} if rows.size else {}
+        return self.comm.size, self.comm.rank, asked
+
+    def _common(self, ranks: int, rank: int) -> list[slice]:
+        """Which of the own places a rank has where so many share them, by observation."""
+        found = []
+        for own, (_, count) in zip(self.places, self.sizes, strict=True):
+            first, last = (even_start(count, ranks, k) for k in (rank, rank + 1))
+            a, b = (min(max(n, own.start), own.stop) for n in (first, last))
+            found.append(slice(a - own.start, b - own.start))
+        return found
 
     def largest(self, values: Sequence[np.ndarray]) -> float:
         """Of the sizes of all data, NaN left out; 0 of none. Collective."""

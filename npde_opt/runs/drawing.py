@@ -19,11 +19,12 @@ from npde_opt.forward import Evolution
 from npde_opt.grids.thinned import Thinned
 from npde_opt.nested import grids
 from npde_opt.restarts import Found
+from npde_opt.runs.data_shown import DataShown
 from npde_opt.runs.every_cell import EveryCell
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.learned import Table
 from npde_opt.runs.marked import marks_of, sides_of, unit_of
-from npde_opt.runs.predicted import LARGEST, Predicted
+from npde_opt.runs.predicted import LARGEST
 from npde_opt.runs.states import States, figure_name
 
 METHODS = {"discrepancy": "discrepancy principle", "l-curve": "L-curve"}
@@ -36,8 +37,6 @@ ROWS, FEWEST = 400, 16
 dimension are small."""
 COURSES = 5
 """Experiments of such a figure at most."""
-SHOWN_TIMES = 5
-"""Of snapshots at most."""
 
 
 def draw(
@@ -45,29 +44,26 @@ def draw(
     on: OnGrid,
     found: Found,
     metrics: Record,
-    predicted: list[np.ndarray],
-    rows: Predicted,
+    data: DataShown,
     out: RunDirectory,
     weight: Mapping[str, Plain] | None,
     open_ones: Mapping[str, Coefficient],
 ) -> None:
     """All of them, `metrics` those of the report, `open_ones` fields that a posterior has.
-    Collective; rank 0 draws."""
+    Collective over the group that writes; rank 0 draws."""
     _fields(case, on, found, out, open_ones)
     draw_histories(case, on, metrics, out)
     history = [
         row for row in out.history() if row.get("start", found.best) == found.best
     ]
     levels = _level_names(on, history)
-    _fit(case, on.grid.axis_names, rows, out)
-    assert case.data is not None
-    count = int(case.data.share.sums(*case.data.observed)[:, 1].sum())
-    if on.grid.comm.rank == 0:
-        figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
-        if weight is not None:
-            _weights(weight, count, out)
-    if case.evolves:
-        _snapshots(case, on.grid.axis_names, predicted[0], out)
+    if on.grid.comm.rank > 0:
+        return
+    _fit(case, on.grid.axis_names, data, out)
+    figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
+    if weight is not None:
+        _weights(weight, data.count, out)
+    _snapshots(case, on.grid.axis_names, data, out)
 
 
 def _fields(
@@ -166,14 +162,11 @@ def on_values(found: Found) -> dict[str, Coefficient]:
     return found.objective.space.at(found.result.m).coefficients()
 
 
-def _fit(case: Case, axes: str, rows: Predicted, out: RunDirectory) -> None:
+def _fit(case: Case, axes: str, data: DataShown, out: RunDirectory) -> None:
     """Observed against predicted data that are fitted, and residuals where the places are
-    points. Rank 0 draws."""
-    columns = [rows.observed, rows.predicted, rows.sigma, rows.residual, *rows.at.T]
-    shown = rows.in_order(columns, rows.member == 0)
-    if shown is None:
-        return
-    observed, predicted, sigma, residual, *at = shown.T
+    points."""
+    assert data.fit is not None
+    observed, predicted, sigma, residual, *at = data.fit.T
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
     figures.plot_data_fit(
@@ -203,34 +196,21 @@ def _weights(weight: Mapping[str, Plain], count: int, out: RunDirectory) -> None
     )
 
 
-def _snapshots(case: Case, axes: str, predicted: np.ndarray, out: RunDirectory) -> None:
-    """The first experiment's data, where they see every cell, at up to five times, beside what the
-    fit predicts. Rank 0 draws."""
-    edges, first, data = case.domain.edges, case.observations[0], case.data
-    if len(edges) > 2 or not first.everywhere or data is None:
+def _snapshots(case: Case, axes: str, data: DataShown, out: RunDirectory) -> None:
+    seen, time, first = data.snapshots, case.table.time, case.observations[0]
+    if seen is None:
         return
-    times = np.array(first.times)
-    count = min(times.size, SHOWN_TIMES)
-    picks = np.unique(np.linspace(0, times.size - 1, count).astype(int))
-    shown = EveryCell(data.share, edges, picks, LARGEST // 3)
-    measured, fitted, sigma = (
-        shown.gathered(values)
-        for values in (data.observed[0], predicted, data.sigma[0])
-    )
-    if measured is None or fitted is None or sigma is None:
-        return
-    time = case.table.time
     assert time is not None
     plot_snapshots(
         out.file("snapshots.png"),
-        shown.edges,
-        measured,
-        fitted,
-        times[picks].tolist(),
+        seen.edges,
+        seen.measured,
+        seen.fitted,
+        seen.times,
         labelled(first.section.quantity or case.species[0], first.section.unit),
         time.axis,
         case.table.case.length_unit,
-        sigma,
+        seen.sigma,
         axes,
     )
 
@@ -322,7 +302,7 @@ class Films:
         species = self.forward.equation.species
         frames = self._frames(e, picks, _squared if self.waves else lambda u: u[-1])
         active = self.thinned.gathered(self.grid.active) if self.out else None
-        data = self._data(e, species[-1]) if self.out else []
+        data = self._data(e, species[-1])
         if out := self._drawn_into:
             animate(
                 out.file(figure_name(e, "gif")),
@@ -345,7 +325,7 @@ class Films:
 
     def _data(self, e: int, shown: str) -> list[tuple[float, np.ndarray]]:
         """What was measured of the species that is shown, in every cell of a line: (time, values),
-        on rank 0. Collective."""
+        on rank 0. Collective over all groups, which share the data."""
         case, grid = self.case, self.grid
         if not case.observations or case.data is None:
             return []

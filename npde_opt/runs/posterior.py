@@ -208,12 +208,12 @@ class Posterior:
         at = objective.linearize(self.at.m) if parted else self.at
         found, ensemble = spread(laplace, of=at), objective.ensemble
         numbers, every = ensemble.own(case.experiment_count), []
+        share = model(objective).observed.observer(0).share
         for blocks in (found.deviations, found.resolution):
             with ensemble.together():
                 own = model(objective).observed.by_experiment(blocks)
-            every.append(
-                ensemble.everything({e: own[k] for k, e in enumerate(numbers)})
-            )
+            numbered = {e: own[k] for k, e in enumerate(numbers)}
+            every.append(share.of_all(numbered, ensemble.world, case.experiment_count))
         rows.spread(*every)
         if parted:
             at.destroy()

@@ -22,14 +22,15 @@ from npde_opt.runs.predicted import Predicted
 
 
 def draw(
-    left: Posterior, out: RunDirectory, rows: Predicted, attempt: Attempts
+    left: Posterior, out: RunDirectory, bands: np.ndarray | None, attempt: Attempts
 ) -> None:
-    """All of them. Collective; rank 0 draws."""
+    """All of them, `bands` those of `bands_of`. Collective over the group that writes; rank 0
+    draws."""
     attempt("figures of the coverage", lambda: _coverage(left, out))
-    if rows.deviation is not None:
-        _bands(left, out, rows)
     if left.on.grid.comm.rank > 0:
         return
+    if bands is not None:
+        _bands(left, out, bands)
     values, cut = left.laplace.values, left.laplace.settings.cut
     if len(values):
         plot_information(out.file(SPECTRUM), values, cut)
@@ -42,15 +43,19 @@ def draw(
         plot_chains(out.file(chains.FIGURE), left.sampled.names, traces)
 
 
-def _bands(left: Posterior, out: RunDirectory, rows: Predicted) -> None:
-    """Rank 0 draws."""
-    assert rows.deviation is not None
+def bands_of(rows: Predicted) -> np.ndarray | None:
+    """Columns of the data that are fitted: predicted, its deviation, observed, sigma; None where
+    there are no bands, and on all ranks but the first. Collective over all ranks."""
+    if rows.deviation is None:
+        return None
     columns = [rows.predicted, rows.deviation, rows.observed, rows.sigma]
-    shown = rows.in_order(columns, rows.fitted)
+    return rows.in_order(columns, rows.fitted)
+
+
+def _bands(left: Posterior, out: RunDirectory, bands: np.ndarray) -> None:
     units = {o.unit for o in left.case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
-    if shown is not None:
-        plot_bands(out.file(BANDS), *shown.T, unit=unit)
+    plot_bands(out.file(BANDS), *bands.T, unit=unit)
 
 
 def _design(left: Posterior, out: RunDirectory) -> None:

@@ -20,8 +20,8 @@ LARGEST = 1_000_000
 
 
 class Predicted:
-    """The data of all experiments, row by row: those that are fitted, then those held out. A rank
-    has the rows of its share of the data.
+    """The data of all experiments, row by row: those that are fitted, then those held out. All
+    ranks share them, of all groups: a rank has the rows of its share of the data.
 
     Attributes:
         names: of the sets of data that rows are of; the first one is fitted.

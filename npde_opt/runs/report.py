@@ -26,6 +26,7 @@ from npde_opt.restarts import Found
 from npde_opt.runs import noise, starts
 from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
 from npde_opt.runs.attempts import Attempts
+from npde_opt.runs.data_shown import data_shown
 from npde_opt.runs.folder import PREDICTED, STARTS_TABLE, RunDirectory
 from npde_opt.runs.learned import Table, tables
 from npde_opt.runs.predicted import Predicted
@@ -72,7 +73,7 @@ def report(
     told, lines = _sought(case, on, found, at, ensemble, attempt)
     metrics |= told
     assert case.data is not None
-    case.data = case.data.of_all(ensemble)
+    case.data = case.data.of_all(ensemble.world, case.experiment_count)
     predicted = predictions(
         model(objective), everything, ensemble, case.experiment_count
     )
@@ -87,15 +88,20 @@ def report(
         told, left = what_is_open(case, on, at, out, posterior, rows, plot, attempt)
         metrics |= told
     with stage("io"):
+        # All ranks have data, and the first group writes.
+        text = attempt("predicted.csv", rows.text)
+        data = None
+        if plot:
+            data = attempt("data to draw", lambda: data_shown(case, predicted, rows))
         if out is not None:
-            own = Attempts(space.comm, attempt.say)  # other groups do not write
+            own = Attempts(space.comm, attempt.say)
             own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
-            _write_tables(found, lines, rows, out, own)
-            if plot:
+            _write_tables(found, lines, text, out, own)
+            if data is not None:
                 from npde_opt.runs.drawing import draw, draw_functions
 
                 shown = {} if left is None else left.shown
-                seen = metrics, predicted, rows, out, weight, shown
+                seen = metrics, data, out, weight, shown
                 own("drawing", lambda: draw(case, on, found, *seen))
                 own("functions", lambda: draw_functions(case, on, lines, out))
         lin = solved(everything)
@@ -160,11 +166,11 @@ def _sought(
 def _write_tables(
     found: Found,
     lines: list[Table],
-    rows: Predicted,
+    predicted: str | None,
     out: RunDirectory,
     attempt: Attempts,
 ) -> None:
-    """The CSV files of a run. Collective."""
+    """The CSV files of a run. Collective over the group that writes."""
     if found.starts:
         attempt(
             "starts.csv", lambda: out.write(STARTS_TABLE, starts.csv_text(found.starts))
@@ -172,7 +178,8 @@ def _write_tables(
     for line in lines:
         name = f"{line.unknown.name}.csv"
         attempt(name, functools.partial(out.write, name, line.csv()))
-    attempt("predicted.csv", lambda: out.write(PREDICTED, rows.text()))
+    if predicted is not None:
+        attempt("predicted.csv", lambda: out.write(PREDICTED, predicted))
 
 
 def what_is_open(
@@ -201,13 +208,16 @@ def what_is_open(
     sampled = attempt("the chains", left.sample) if asked.kind == SAMPLES else None
     if asked.kind == PROFILE:
         attempt("profiles", left.profile)
+    bands = None
+    if plot:
+        bands = attempt("bands to draw", lambda: posterior_figures.bands_of(rows))
     if out is not None:
         own = Attempts(at.objective.space.comm, say)
         left.write(own)
         if plot:
             own(
                 "figures of the posterior",
-                lambda: posterior_figures.draw(left, out, rows, own),
+                lambda: posterior_figures.draw(left, out, bands, own),
             )
     return left.metrics() | (sampled or {}), left
 
@@ -299,13 +309,15 @@ def _figure(
 def predictions(
     forward: Steady | Evolution, at: ObjectiveAt, ensemble: Ensemble, count: int
 ) -> list[np.ndarray]:
-    """Own predicted data of all experiments, by observation, time and place; NaN where no active
-    cell is seen, as in the misfit. Collective."""
+    """Predicted data of all experiments, as all ranks share them, by observation, time and place;
+    NaN where no active cell is seen, as in the misfit. Collective."""
     with ensemble.together():
         unseen = forward.observed.lost()
         data = forward.observed.by_experiment(at.linearization.data)
         own = [np.where(unseen[k], np.nan, values) for k, values in data.items()]
-    return ensemble.everything(dict(zip(ensemble.own(count), own, strict=True)))
+    share = forward.observed.observer(0).share
+    numbered = dict(zip(ensemble.own(count), own, strict=True))
+    return share.of_all(numbered, ensemble.world, count)
 
 
 def held_out(case: Case, whole: Objective, m: PETSc.Vec) -> Record:

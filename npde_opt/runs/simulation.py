@@ -11,7 +11,7 @@ from npde_opt.errors import InputError, collective
 from npde_opt.io.npz_runs import NpzRuns
 from npde_opt.observations.shares import Share
 from npde_opt.runs.drawing import Films
-from npde_opt.runs.folder import SIMULATED, RunDirectory
+from npde_opt.runs.folder import SIMULATED
 from npde_opt.runs.opened import Opened
 from npde_opt.runs.states import STORE, States, figures, files
 
@@ -75,19 +75,18 @@ class Simulation(Opened[Case]):
             if self.out is not None and self.out.comm.rank == 0:
                 self.out.check()
         with collective(self.world):
-            if self.out is not None:
-                self._store(names, share, data, self.out)
+            self._store(names, share, data)
         self.say(
             f"data in {self.options.out}/{SIMULATED}: {', '.join(names)} [experiment, time, place]"
         )
 
     def _data(self) -> tuple[Share, list[np.ndarray]]:
-        """Own data of all experiments."""
-        case, ensemble = self.case, self.ensemble
+        """Data of all experiments, as all ranks share them."""
+        case, world, count = self.case, self.world, self.case.experiment_count
         mine = self.forward.observed.by_experiment(self.at.data)
         found = {self.own[k]: own.copy() for k, own in mine.items()}
-        share = self.forward.observed.observer(0).share
-        whole = ensemble.everything(found)
+        of_group = self.forward.observed.observer(0).share
+        share, whole = of_group.over(world), of_group.of_all(found, world, count)
         for own in whole:
             parts = zip(case.observations, share.split(own), strict=True)
             for i, (observed, values) in enumerate(parts):
@@ -95,19 +94,15 @@ class Simulation(Opened[Case]):
         if not self.options.noise:
             return share, whole
         clean = [[part.flatten() for part in share.split(own)] for own in whole]
-        none = [[None] * len(share.sizes)] * case.experiment_count
-        # Each group has all of them now.
-        with ensemble.together():
+        none = [[None] * len(share.sizes)] * count
+        with collective(world):
             data = case.measurements(share).data(none, clean, case.seed, "")
         return share, data.observed
 
-    def _store(
-        self, names: list[str], share: Share, data: list[np.ndarray], out: RunDirectory
-    ) -> None:
-        """The arrays of a .npz file, which pass through rank 0 in runs. Collective over the group
-        that writes."""
-        first = share.comm.rank == 0
-        file = NpzRuns(out.file(SIMULATED)) if first else None
+    def _store(self, names: list[str], share: Share, data: list[np.ndarray]) -> None:
+        """The arrays of a .npz file, which pass through rank 0 in runs. Collective."""
+        out = self.out if share.comm.rank == 0 else None
+        file = None if out is None else NpzRuns(out.file(SIMULATED))
         for i, name in enumerate(names):
             own = np.array([share.split(values)[i].ravel() for values in data])
             if file is not None:
@@ -117,7 +112,7 @@ class Simulation(Opened[Case]):
             for run in one.in_order(len(data), values):
                 if file is not None and run is not None:
                     file.add(run)
-        if file is not None:
+        if out is not None and file is not None:
             with out.writing():
                 file.close()
 

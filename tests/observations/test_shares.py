@@ -67,3 +67,18 @@ def test_every_part_of_the_ranks_gets_all_data(groups):
     np.testing.assert_array_equal(found, whole[:, there.order])
     assert share.moved([], there) == []
     part.Free()
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("groups", [1, 2, 3, 4])
+def test_what_groups_know_of_their_experiments_all_ranks_share(groups):
+    if COMM.size % groups:
+        groups = 1
+    own_comm = COMM.Split(COMM.rank * groups // COMM.size, COMM.rank)
+    group = COMM.rank * groups // COMM.size
+    share, count = Share(own_comm, SIZES), 5
+    whole = np.arange(count * 27.0).reshape(count, 27)
+    own = {e: whole[e, share.order] for e in range(group, count, groups)}
+    found = share.of_all(own, COMM, count)
+    np.testing.assert_array_equal(found, whole[:, share.over(COMM).order])
+    own_comm.Free()

@@ -1,0 +1,71 @@
+"""What figures show of the data of all experiments: all ranks share the data, rank 0 has what is
+shown and draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from npde_opt.cases import Case
+from npde_opt.runs.every_cell import EveryCell
+from npde_opt.runs.predicted import LARGEST, Predicted
+
+SHOWN_TIMES = 5
+"""Of snapshots at most."""
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """[t, i, j] at some times, and the edges of the cells that are shown."""
+
+    edges: list[np.ndarray]
+    times: list[float]
+    measured: np.ndarray
+    fitted: np.ndarray
+    sigma: np.ndarray
+
+
+@dataclass(frozen=True)
+class DataShown:
+    """What figures show of the data of all experiments; None on all ranks but the first.
+
+    Attributes:
+        count: of all data.
+        fit: columns of the data that are fitted: observed, predicted, sigma, residual, places.
+        snapshots: of the first experiment's, where they see every cell.
+    """
+
+    count: int
+    fit: np.ndarray | None
+    snapshots: Snapshots | None
+
+
+def data_shown(case: Case, predicted: list[np.ndarray], rows: Predicted) -> DataShown:
+    """Collective over all ranks, which share the data."""
+    assert case.data is not None
+    columns = [rows.observed, rows.predicted, rows.sigma, rows.residual, *rows.at.T]
+    return DataShown(
+        int(case.data.share.sums(*case.data.observed)[:, 1].sum()),
+        rows.in_order(columns, rows.member == 0),
+        _every_cell(case, predicted[0]),
+    )
+
+
+def _every_cell(case: Case, predicted: np.ndarray) -> Snapshots | None:
+    """The first experiment's data, where they see every cell, at up to five times, beside what the
+    fit predicts. On rank 0."""
+    edges, first, data = case.domain.edges, case.observations[0], case.data
+    if not case.evolves or len(edges) > 2 or not first.everywhere or data is None:
+        return None
+    times = np.array(first.times)
+    count = min(times.size, SHOWN_TIMES)
+    picks = np.unique(np.linspace(0, times.size - 1, count).astype(int))
+    shown = EveryCell(data.share, edges, picks, LARGEST // 3)
+    measured, fitted, sigma = (
+        shown.gathered(values)
+        for values in (data.observed[0], predicted, data.sigma[0])
+    )
+    if measured is None or fitted is None or sigma is None:
+        return None
+    return Snapshots(shown.edges, times[picks].tolist(), measured, fitted, sigma)
