@@ -1,4 +1,6 @@
-"""No rank holds an array of global size: what a run under a mask holds on 8 ranks."""
+"""No rank holds an array of global size: what runs hold on 8 ranks, one under a mask, and one of many
+experiments in groups of one rank each.
+"""
 
 import sys
 import time
@@ -87,6 +89,27 @@ def run(folder, *more, ends=True):
                 one.report(found)
 
 
+@pytest.fixture
+def small_slabs(monkeypatch):
+    """What a rank may have of any grid is made smaller than those of the cases here."""
+    monkeypatch.setattr(vectors, "SLAB", 2000)
+    monkeypatch.setattr(patterns, "CHUNK", 1000)
+    monkeypatch.setattr(shares, "SLAB", 300)
+    monkeypatch.setattr(predicted, "LARGEST", 300)
+    monkeypatch.setattr(added_noise, "FEW", 1000)
+    monkeypatch.setattr(random_points, "BATCH", 8000)
+    monkeypatch.setattr(observed, "SHOWN", 1000)
+
+
+def written(text, tmp_path):
+    """The folder of all ranks in which this is case.toml."""
+    folder = WORLD.bcast(tmp_path, root=0)
+    if WORLD.rank == 0:
+        (folder / "case.toml").write_text(text)
+    WORLD.Barrier()
+    return folder
+
+
 def held_of(shares):
     share = SHAPE[0] * SHAPE[1] / WORLD.size
     return int(shares * share + AROUND * 2 * sum(SHAPE))
@@ -100,19 +123,8 @@ def watcher():
 
 
 @pytest.mark.parallel(8)
-def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
-    # What a rank may have of any grid is made smaller than this one.
-    monkeypatch.setattr(vectors, "SLAB", 2000)
-    monkeypatch.setattr(patterns, "CHUNK", 1000)
-    monkeypatch.setattr(shares, "SLAB", 300)
-    monkeypatch.setattr(predicted, "LARGEST", 300)
-    monkeypatch.setattr(added_noise, "FEW", 1000)
-    monkeypatch.setattr(random_points, "BATCH", 8000)
-    monkeypatch.setattr(observed, "SHOWN", 1000)
-    folder = WORLD.bcast(tmp_path, root=0)
-    if WORLD.rank == 0:
-        (folder / "case.toml").write_text(CASE)
-    WORLD.Barrier()
+def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, small_slabs):
+    folder = written(CASE, tmp_path)
     held = watcher()
     watches = WORLD.rank in WATCHED
     with held.watching() if watches else nullcontext():
@@ -121,6 +133,45 @@ def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, monkeypatch):
         run(folder, "--resume")
     if watches:
         held.look_at_what_is_kept()
+    told = WORLD.allgather(held.found)
+    every = sorted({f"{where} ({n:,})" for found in told for where, n in found.items()})
+    assert not every, f"more than {held.most:,} numbers:\n" + "\n".join(every)
+
+
+MANY = """
+[grid]
+shape = [16, 12]
+extent = [1.2, 1.05]
+[equation]
+terms = [{ diffusion = "D" }, { reaction = "c" }]
+known = { c = 1.0 }
+[[unknown]]
+name = "D"
+initial = 1.0
+truth = { expression = "exp(sin(6*x)*y)" }
+[[observation]]
+random = 4000
+[[regularization]]
+weight = 1.0
+[simulation]
+refine = 1
+[optimizer]
+method = "lbfgs"
+levels = 1
+max_iterations = 1
+""" + "".join(
+    f'[[experiment]]\nsources = [{{ shape = "1 + sin({k}*x)" }}]\n' for k in range(1, 9)
+)
+
+
+@pytest.mark.parallel(8)
+def test_no_rank_holds_the_data_of_all_experiments(tmp_path, small_slabs):
+    folder = written(MANY, tmp_path)
+    # An experiment has 4,000 data, each at a point of two coordinates and of four cells.
+    held = Held(4 * 4000 + 2000)
+    watches = WORLD.rank in WATCHED
+    with held.watching() if watches else nullcontext():
+        run(folder, "--experiment-groups", "8")
     told = WORLD.allgather(held.found)
     every = sorted({f"{where} ({n:,})" for found in told for where, n in found.items()})
     assert not every, f"more than {held.most:,} numbers:\n" + "\n".join(every)
