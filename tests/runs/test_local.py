@@ -1,5 +1,5 @@
-"""No rank holds an array of global size: what runs hold on 8 ranks, one under a mask, and one of many
-experiments in groups of one rank each.
+"""No rank holds an array of global size: what runs hold on 8 ranks, one under a mask, and one of
+many experiments in groups of one rank each.
 """
 
 import sys
