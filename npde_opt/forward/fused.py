@@ -121,7 +121,8 @@ class FusedEuler(ManySteps):
         states = self._whole(n, j, u), self.store.filled(du), around(out)
         changes = *self._directions(dk), *self.spreads.changes(dk)
         loops, sizes = self._kernels(du), self._sizes(self.dt(n), states[0])
-        loops.push(*states, *self.parameters, *changes, *sizes)
+        cells = self._cells(states[0])
+        loops.push(cells, *states, *self.parameters, *changes, *sizes)
         return out
 
     def _pull(
@@ -152,7 +153,8 @@ class FusedEuler(ManySteps):
         sizes = *self.spreads.changes(dk), *self._sizes(self.dt(n), states[0])
         given = *self.parameters, *self._directions(dk), *sums, *sizes
         loops = self._kernels(dadjoint)
-        loops.twice(*states, self.store.around(result), *given)
+        cells = self._cells(states[0])
+        loops.twice(cells, *states, self.store.around(result), *given)
         return result
 
     def tangent(

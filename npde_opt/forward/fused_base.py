@@ -137,6 +137,11 @@ class FusedBase(Stepper):
         """Of a step from a state with its ghosts."""
         return dt, self.rate, *self.spreads.values(self._samples_of(p))
 
+    def _cells(self, p: np.ndarray) -> np.ndarray:
+        """Their numbers by axis, the slowest one first, and that of samples, of a state with its
+        ghosts."""
+        return np.array([*self.grid.local_shape[::-1], *self._samples_of(p)])
+
     def _samples_of(self, p: np.ndarray) -> tuple[int, ...]:
         """Of a state with its ghosts, the number of samples; () where it has no such axis."""
         return p.shape[self.grid.dim + 1 :]
@@ -153,7 +158,7 @@ class FusedBase(Stepper):
         """Euler's steps of the lengths `dts`, or Heun's of two each, from a state with its ghosts
         into `rows`, up to one that the checks stop at (see fused_runs.py): their number."""
         looks = Checks.none(p) if checks is None else checks
-        given = p, rows, first, dts.size, *self.parameters
+        given = self._cells(p), p, rows, first, dts.size, *self.parameters
         last = self.store.copies, halves, *looks, self._squares
         return self._kernels(p).step(*given, *self._sizes(dts, p), *last)
 
@@ -172,7 +177,7 @@ class FusedBase(Stepper):
         scalars, sums = self._scalars, [*self._sums, *self.spreads.sums]
         if not adds:
             scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
-        given = states, p, rows, first, dts.size, *self.parameters
+        given = self._cells(p), states, p, rows, first, dts.size, *self.parameters
         last = self.store.copies, halves
         self._kernels(p).back(*given, *sums, scalars, *self._sizes(dts, p), *last)
 
@@ -186,7 +191,8 @@ class FusedBase(Stepper):
         whole = self.store.filled(u)
         outside = self.state(n, j, u).outside if self.boundary.any else None
         if outside is not None:
-            for c, species in enumerate(whole):
+            columns = u.ndim > self.grid.dim + 1
+            for c, species in enumerate(self.store.ghosted(whole, columns)):
                 outside.put(c, species.T)
         return whole
 
@@ -196,7 +202,7 @@ class FusedBase(Stepper):
 
     def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
         """Places of the cells of a sample in the array around a state."""
-        return places(u.shape[1:], self.grid.dim, start)
+        return places(u.shape[1:], self.store.shape(u)[1:], self.grid.dim, start)
 
     def fastest(
         self,
@@ -209,7 +215,8 @@ class FusedBase(Stepper):
         loops, size = self._kernels(u), u[0].size
         # One number a place of a row: a maximum over a row would run one by one.
         whole, most = self.store.around(u), np.zeros(u.T.shape[-2])
-        given = whole, *self.parameters, self.rate, stiffness, 2 / resolved
+        known = self.rate, stiffness, 2 / resolved
+        given = self._cells(whole), whole, *self.parameters, *known
         if start is None:
             loops.rates(*given, most)
         else:
@@ -225,7 +232,7 @@ class FusedBase(Stepper):
             return None
         whole, found = self._whole(n, 0, u), np.empty((len(terms.points), 3))
         given = self.spreads.values(self._samples_of(whole))
-        self._kernels(u).extremes(whole, *given, found)
+        self._kernels(u).extremes(self._cells(whole), whole, *given, found)
         rates = np.zeros(len(u))
         for point, (_, _, rate) in zip(terms.points, found.tolist(), strict=True):
             rates[point.term.channel] += rate
@@ -252,14 +259,17 @@ class FusedBase(Stepper):
 
 
 @functools.lru_cache(maxsize=64)
-def places(shape: tuple[int, ...], dim: int, start: int) -> np.ndarray:
+def places(
+    shape: tuple[int, ...], whole: tuple[int, ...], dim: int, start: int
+) -> np.ndarray:
     """Of the sample from `start` on of a species' values, in the array around them.
 
     Args:
-        shape: of these, the grid's axes the last ones.
+        shape: of these, the grid's axes the last ones. whole: of the array.
     """
     lead = len(shape) - dim
     indices = sampled(shape, start)
     ghosted = [i + 1 for i in indices[lead:]]
-    whole = (*shape[:lead], *(n + 2 for n in shape[lead:]))
-    return np.ravel_multi_index((*indices[:lead], *ghosted), whole, order="F")
+    # The array has its axes the other way round.
+    at = *indices[:lead], *ghosted
+    return np.ravel_multi_index(at[::-1], whole)

@@ -66,8 +66,8 @@ def kept(cells: Cells, species: Sequence[int]) -> list[str]:
     """What a look keeps of a cell of the sample, after its `rate`."""
     place = "0"
     for d, i in enumerate(cells.loops):
-        ghosts, at = (" + 2", f"{i} + 1") if d < cells.dim else ("", i)
-        place = f"({place} * (size{d}{ghosts}) + {at})"
+        at = f"{i} + 1" if d < cells.dim else i
+        place = f"({place} * now.shape[{d + 1}] + {at})"
     lines = ["top = rate if rate > top else top", f"places[seen] = {place}"]
     for c in species:
         lines += [

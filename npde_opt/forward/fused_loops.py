@@ -9,6 +9,7 @@
 
 All arrays have the slowest axis first. Arguments, by letter and number:
 
+    shape    the number of cells by axis, and that of samples
     p, t     a state and its change, or an adjoint and its change, with ghosts all round
     u, e     of backward loops: a state and its change, which need ghosts where the spread says so
     o        the result, in an array with ghosts
@@ -116,8 +117,8 @@ class Loops:
     ) -> str:
         """A definition: `before` and `after` the fastest loop, and at the start and end of all.
 
-        The argument p is a state, and tells the size. `sampled`: every so many cells only, from the
-        one of number `begin` on. `run`: of many steps.
+        `sampled`: every so many cells only, from the one of number `begin` on. `run`: of many
+        steps.
         """
         states = [a for a in arguments if a in STATES]
         each = run.states if run is not None else {a: a for a in states}
@@ -126,15 +127,12 @@ class Loops:
         if run is not None:
             steps = [*run.before, *lines, *run.after]
             lines = [*run.start, "for n in range(count):", *indented(steps), *run.end]
-        head = f"def {name}({', '.join(arguments)}):"
+        head = f"def {name}({', '.join(['shape', *arguments])}):"
         return "\n".join([head, *indented([*self._shape(), *lines])])
 
     def _shape(self) -> list[str]:
         """Lines with the number of cells by axis, and that of samples."""
-        return [
-            f"size{d} = p.shape[{d + 1}]" + " - 2" * (d < self.cells.dim)
-            for d in range(len(self.cells.loops))
-        ]
+        return [f"size{d} = shape[{d}]" for d in range(len(self.cells.loops))]
 
     def _over_cells(
         self,
@@ -361,7 +359,7 @@ class Loops:
     def extremes(self) -> str:
         """Of terms that depend on the state between cells (see fused_fluxes.py)."""
         lines = self.spread.extremes()
-        arguments = ", ".join(["p", *self.spread.values, "found"])
+        arguments = ", ".join(["shape", "p", *self.spread.values, "found"])
         head = f"def extremes({arguments}):"
         taken = [f"p{c} = p[{c}]" for c in self.species]
         return "\n".join([head, *indented([*self._shape(), *taken, *lines])])

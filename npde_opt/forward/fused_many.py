@@ -139,8 +139,9 @@ class ManySteps(FusedBase, Runs):
         self.store.fill_constants(rows)
         outside = self.state(0, 0, u).outside if self.boundary.any else None
         if outside is not None:
+            ghosted = self.store.ghosted(rows, u.ndim > self.grid.dim + 1)
             for c in range(len(u)):
-                of_species = rows[:, c]
+                of_species = ghosted[:, c]
                 order = 0, *range(of_species.ndim - 1, 0, -1)
                 outside.put(c, of_species.transpose(order))
         return rows, states

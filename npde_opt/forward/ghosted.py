@@ -3,20 +3,30 @@ state is the inside of an array of a store, whose ghosts are filled in place, an
 again when nobody looks at the state any more. States of a trajectory may be rows of one array.
 
 Arrays are [c, k, j, i], or [c, k, j, i, s] of columns; states are their transposes [c, (s,) i, j,
-k].
+k]. In a long row the first cell that is no ghost begins a line of the cache, and behind the last
+ghost are some values that nobody reads, so that the next row begins with a line too, and with
+another place in the cache: of rows that are a multiple of 4 KB apart the cache keeps few at a time.
+Loops over 128^2 and 512^2 cells take a fifth and a third less time for it.
 """
 
 from __future__ import annotations
 
+import ctypes
+import math
 import sys
 import weakref
 from collections import deque
+from typing import Any
 
 import numpy as np
 
 from npde_opt.grids import AXES, Grid
 from npde_opt.grids.layout import neighbours
 
+LINE = 64
+"""Bytes of a line of the cache."""
+LONG = 8
+"""Lines of a row that is long: in shorter ones, what nobody reads would be many of all values."""
 UNSEEN = 2
 """References to an array that only this module has: a name and the argument that counts them."""
 
@@ -27,7 +37,7 @@ class Store:
     def __init__(self, grid: Grid):
         self.grid, self._edges = grid, edges(grid)
         self.copies = copies(grid)
-        self._inner = (slice(None), *(slice(1, -1),) * grid.dim)
+        self._inner = (slice(None), *inner(grid))
         self._states: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
         self._rows: dict[int, tuple[np.ndarray, int]] = {}
         self._ghosted = tuple(n + 2 for n in grid.local_shape[::-1])
@@ -41,7 +51,7 @@ class Store:
 
     def state(self, like: np.ndarray) -> np.ndarray:
         """A new state of the shape and precision of another, with anything in it."""
-        whole = self._whole(self._shape(like), like.dtype)
+        whole = self._whole(self.shape(like), like.dtype)
         state = self._inside(whole)
         place = id(state)
 
@@ -55,7 +65,7 @@ class Store:
     def rows(self, like: np.ndarray, count: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """(An array [n, c, k, j, i] with anything in it, its `count` rows as states): they lie one
         after the other in memory, and are free together."""
-        block = self._whole((count, *self._shape(like)), like.dtype)
+        block = self._whole((count, *self.shape(like)), like.dtype)
         # Free when the last of its states is gone: until then it has more references.
         self._give_back(block)
         return block, [self._row(block, n) for n in range(count)]
@@ -86,9 +96,17 @@ class Store:
         """The state that an array is around."""
         return whole[self._inner].transpose(0, *range(whole.ndim - 1, 0, -1))
 
-    def _shape(self, u: np.ndarray) -> tuple[int, ...]:
+    def shape(self, u: np.ndarray) -> tuple[int, ...]:
         """Of the array around a state."""
-        return (len(u), *self._ghosted, *u.shape[1 : u.ndim - self.grid.dim])
+        samples = u.shape[1 : u.ndim - self.grid.dim]
+        if samples:
+            return (len(u), *self._ghosted, *samples)
+        *rows, cells = self._ghosted
+        return (len(u), *rows, long_row(cells, LINE // u.itemsize))
+
+    def ghosted(self, whole: np.ndarray, columns: bool) -> np.ndarray:
+        """An array around a state, or one of `rows`, without what is behind the ghosts."""
+        return whole if columns else whole[..., : self._ghosted[-1]]
 
     def _whole(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         free = self._free.setdefault((shape, dtype.char), deque())
@@ -98,7 +116,7 @@ class Store:
             if sys.getrefcount(found) == UNSEEN:
                 return found
             free.appendleft(found)
-        return np.zeros(shape, dtype)
+        return zeros(shape, dtype)
 
     def _give_back(self, whole: np.ndarray) -> None:
         self._free.setdefault((whole.shape, whole.dtype.char), deque()).append(whole)
@@ -109,7 +127,7 @@ class Store:
         known = self._states.get(id(u))
         if known is not None:
             return known[1]
-        whole = self._whole(self._shape(u), u.dtype)
+        whole = self._whole(self.shape(u), u.dtype)
         self._inside(whole)[...] = u
         self._give_back(whole)
         return whole
@@ -128,24 +146,46 @@ class Store:
         self._free.clear()
 
 
+def long_row(cells: int, line: int) -> int:
+    """Values of a row with so many cells and ghosts; `line`: of a line of the cache. Lines are odd
+    in number, so that rows do not meet in the cache."""
+    lines = -(-cells // line)
+    return cells if lines < LONG else (lines | 1) * line
+
+
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array whose second value begins a line of the cache, in which nothing is but zeros."""
+    size = math.prod(shape) * dtype.itemsize + LINE
+    # Views of a view of an array of numpy's own refer to that array: by references to the view
+    # nobody could tell whether it is looked at.
+    memory: Any = (ctypes.c_char * size).from_buffer(np.zeros(size, np.uint8).data)
+    first = -(ctypes.addressof(memory) + dtype.itemsize) % LINE
+    return np.ndarray(shape, dtype, memory, first)
+
+
 Place = tuple[slice | int, ...]
+
+
+def inner(grid: Grid) -> tuple[slice, ...]:
+    """The cells that are no ghosts, in an array around a state."""
+    return tuple(slice(1, n + 1) for n in grid.local_shape[::-1])
 
 
 def edges(grid: Grid) -> list[tuple[Place, Place | None]]:
     """Ghosts that a rank fills by itself, each layer with the one that it is a copy of; None: 0."""
     found: list[tuple[Place, Place | None]] = []
-    inner = (slice(1, -1),) * grid.dim
-    for d in range(grid.dim):
+    cells = inner(grid)
+    for d, n in enumerate(grid.local_shape):
         axis, ends = (
             grid.dim - 1 - d,
             (grid.start[d] == 0, grid.stop[d] == grid.shape[d]),
         )
 
         def layer(at: int, axis: int = axis) -> Place:
-            return (slice(None), *inner[:axis], at, *inner[axis + 1 :])
+            return (slice(None), *cells[:axis], at, *cells[axis + 1 :])
 
         for side, end, ghost, own, across in zip(
-            "-+", ends, (0, -1), (1, -2), (-2, 1), strict=True
+            "-+", ends, (0, n + 1), (1, n), (n, 1), strict=True
         ):
             if grid.periodic(d):
                 if all(ends):
@@ -163,8 +203,8 @@ def copies(grid: Grid) -> np.ndarray:
         if source is None:
             continue
         axis = next(a for a in range(grid.dim) if isinstance(to[a + 1], int))
-        layers, size = (to[axis + 1], source[axis + 1]), grid.local_shape[::-1][axis]
-        ghost, layer = (int(i) % (size + 2) for i in layers)  # type: ignore[arg-type]
+        ghost, layer = to[axis + 1], source[axis + 1]
+        assert isinstance(ghost, int) and isinstance(layer, int)
         found[axis, int(ghost > 0)] = layer
     return found
 
@@ -173,16 +213,16 @@ def exchange(grid: Grid, whole: np.ndarray) -> None:
     """Fills the ghosts that other ranks have, all species and samples in one exchange an axis; what
     is outside gets 0. Collective."""
     columns = whole.ndim > grid.dim + 1
-    inner: list[slice | int] = [slice(None), *(slice(1, -1),) * grid.dim]
-    cells = whole[tuple(inner)]
+    inside: list[slice | int] = [slice(None), *inner(grid)]
+    cells = whole[tuple(inside)]
     own = np.moveaxis(cells, -1, 0) if columns else cells
     for d in range(grid.dim):
         if grid.local_shape[d] == grid.shape[d]:
             continue
         axis = grid.dim - d
         layers = neighbours(own, grid.layout, d, grid.periodic(d), grid.comm)
-        for layer, ghost in zip(layers, (0, -1), strict=True):
-            to = inner.copy()
+        for layer, ghost in zip(layers, (0, grid.local_shape[d] + 1), strict=True):
+            to = inside.copy()
             to[axis] = ghost
             behind = np.moveaxis(layer, 0, -1) if columns else layer
             whole[tuple(to)] = behind.squeeze(axis)

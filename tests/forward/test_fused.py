@@ -15,6 +15,8 @@ from npde_opt.terms.boundary import SideValue
 
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 0.7)}
 PERIODIC = {"y-": "periodic", "y+": "periodic", "x+": "dirichlet"}
+LONG = (71, 5)
+"""Of cells whose rows are longer in memory (see ghosted.long_row)."""
 HOLES = np.ones((9, 8), bool)
 HOLES[3:5, 4:7] = False
 STRETCHED = (np.linspace(0, 1, 10) ** 1.3, np.linspace(0, 1, 9))
@@ -84,6 +86,8 @@ def problem(
         {"scheme": "heun", "sides": SIDES, "values": VALUES, "runs": 1},
         {"shape": (11,), "sides": {"x+": "dirichlet"}, "runs": 1},
         {"shape": (5, 6, 4), "sides": {"z-": "dirichlet"}, "runs": 1},
+        {"shape": LONG, "sides": SIDES, "values": VALUES[:1], "runs": 1, "end": 1e-4},
+        {"shape": LONG, "sides": PERIODIC, "runs": 1, "scheme": "heun", "end": 1e-4},
     ],
     ids=[
         "neumann",
@@ -96,6 +100,8 @@ def problem(
         "heun-values",
         "line",
         "box",
+        "long-values",
+        "long-heun",
     ],
 )
 def test_fused_steps_are_the_assembled_ones(given):

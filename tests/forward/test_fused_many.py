@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from forward.test_columns import results
 from forward.test_evolution_derivatives import objective
-from forward.test_fused import HOLES, PERIODIC, SIDES, STRETCHED, UNKNOWNS, several
+from forward.test_fused import (
+    HOLES,
+    LONG,
+    PERIODIC,
+    SIDES,
+    STRETCHED,
+    UNKNOWNS,
+    several,
+)
 from forward.test_fused import VALUES as IN_TIME
 
 from npde_opt.errors import InputError, SolverError
@@ -116,6 +124,14 @@ KINDS = {
     },
     "line": {"numbers": True, "shape": (11,)},
     "box": {"numbers": True, "shape": (5, 6, 4), "sides": {"z-": "dirichlet"}},
+    "long": {"sides": SIDES, "values": GIVEN[:1], "shape": LONG, "end": 1e-3},
+    "long-heun": {
+        "numbers": True,
+        "shape": LONG,
+        "scheme": "heun",
+        "end": 1e-3,
+        "sides": PERIODIC,
+    },
     "longer": {"numbers": True, "power": 1.02},
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt.forward.ghosted import Store
+from npde_opt.forward.ghosted import LINE, Store
 from npde_opt.grids import Grid
 
 COMM = MPI.COMM_WORLD
@@ -86,3 +86,22 @@ def test_a_view_of_a_part_is_no_state():
     found = store.around(pair[1:])
     assert not np.shares_memory(found, pair)
     assert np.array_equal(found[0, 1:-1, 1:-1].T, pair[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("cells", [3, 62, 126, 130, 254, 510])
+def test_long_rows_begin_with_a_line_of_the_cache(cells, dtype):
+    grid = Grid((cells, 3), comm=MPI.COMM_SELF)
+    store = Store.of(grid)
+    _, own = drawn(grid, (2,), dtype)
+    whole = store.around(own)
+    ghosted = store.ghosted(whole, columns=False)
+    assert ghosted.shape == (2, 5, cells + 2)
+    assert np.array_equal(ghosted[:, 1:-1, 1:-1].transpose(0, 2, 1), own)
+    if (cells + 2) * whole.itemsize <= 7 * LINE:
+        assert whole.shape == ghosted.shape
+        return
+    for row in whole.reshape(-1, whole.shape[-1]):
+        assert row[1:].__array_interface__["data"][0] % LINE == 0
+    assert whole.strides[1] // LINE % 2 == 1
+    assert cells + 2 <= whole.shape[-1] < cells + 2 + 2 * LINE // whole.itemsize
