@@ -28,6 +28,7 @@ from npde_opt.forward.level import Level, pinned
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.steady_matrices import Matrices, sought_by_matrices
 from npde_opt.forward.steady_point import Linearization
+from npde_opt.forward.steady_product import plain_product
 from npde_opt.forward.steady_systems import Block, LinearSystem, NonlinearSystem, System
 from npde_opt.grids.pockets import check_fixed, check_free
 from npde_opt.observations import DataLayout, Observations, Sampling
@@ -132,6 +133,8 @@ class Steady:
         named = sought_by_matrices(self.grid, self.equation, self.driving, unknown)
         if named and isinstance(self.system, LinearSystem) and mean is None:
             self.matrices = Matrices(self.grid, named, self.system)
+        self.plain = plain_product(self.grid, space, self.matrices, self.observed)
+        """The product with the Hessian, where there is little between the matrices."""
         if isinstance(self.system, LinearSystem) and self.system.level is not None:
             self._check_balance(self.system, self.system.level)
 
@@ -220,8 +223,9 @@ class Steady:
         return max((s.true_residual for s in self.system.solvers), default=0.0)
 
     def destroy(self) -> None:
-        if self.matrices is not None:
-            self.matrices.destroy()
+        for kept in (self.matrices, self.plain):
+            if kept is not None:
+                kept.destroy()
         self.system.destroy()
         self.part.destroy()
         self.observed.destroy()

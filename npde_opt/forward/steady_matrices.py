@@ -15,7 +15,7 @@ Gauss-Newton's has B alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,10 @@ from npde_opt.operators.stencils import PLANES, StencilMatrix
 from npde_opt.terms.state import Gradients, State
 
 FIRST, CROSSED, SECOND = "B", "C", "D"
+
+
+Observe = Callable[[PETSc.Vec, PETSc.Vec], None]
+"""From du to a right-hand side, both in active cells."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Matrices:
 
     Args:
         names: of the unknowns that the linear terms read.
+
+    Attributes:
+        changes: dk of a product, by name, in active cells.
     """
 
     def __init__(self, grid: Grid, names: Sequence[str], system: LinearSystem):
@@ -63,7 +70,7 @@ class Matrices:
         self._rhs, self._du, self._dual, self._work = (
             grid.create_active() for _ in range(4)
         )
-        self._changes = {name: grid.create_active() for name in names}
+        self.changes = {name: grid.create_active() for name in names}
         # The state of B, and the adjoint state of C and D.
         self._state: State | None = None
         self._adjoint: State | None = None
@@ -109,9 +116,9 @@ class Matrices:
     def _changed(self, kind: str, out: PETSc.Vec) -> PETSc.Vec:
         """out = the sum over the coefficients of matrix times dk."""
         first, *others = self.names
-        self._matrix(kind, first).mat.mult(self._changes[first], out)
+        self._matrix(kind, first).mat.mult(self.changes[first], out)
         for name in others:
-            self._matrix(kind, name).mat.multAdd(self._changes[name], out, out)
+            self._matrix(kind, name).mat.multAdd(self.changes[name], out, out)
         return out
 
     def product(
@@ -127,31 +134,51 @@ class Matrices:
         state, members, of = self._state, block.members, seen.observed
         assert state is not None
         for name, values in block.linear.part.cells(dk).items():
-            self.grid.put(values, self._changes[name])
-        rhs, du, dual = self._rhs, self._du, self._dual
+            self.grid.put(values, self.changes[name])
+
+        def observe(du: PETSc.Vec, rhs: PETSc.Vec) -> None:
+            change, pulled = self.grid.take(du)[None], state.zeros()
+            of.push(members, 0, state.u, change, seen.images)
+            of.weigh(members, seen.metrics, seen.images)
+            of.pull(members, 0, state.u, seen.images, pulled)
+            if seen.multipliers is not None:
+                of.second(members, 0, state.u, change, seen.multipliers, pulled)
+            self.grid.put(pulled[0], rhs)
+
+        exact = seen.multipliers is not None
+        self.solve(block, observe, exact, counters)
+        for name in self.names:
+            found = np.empty(self.grid.local_shape, order="F")
+            out.add(name, self.grid.take(self.found(name, exact), found))
+
+    def solve(
+        self, block: Block, observe: Observe, exact: bool, counters: Counters
+    ) -> None:
+        """Solves for du and dlambda along `changes`, at what was taken last. Collective.
+
+        Args:
+            observe: what is seen of du, weighted, as a right-hand side.
+            exact: with C; else Gauss-Newton's.
+        """
+        rhs = self._rhs
         self._changed(FIRST, rhs).scale(-1.0)
         counters.forward_solves += 1
-        self.system.solve_vec(block, rhs, du, False)
-
-        change, pulled = self.grid.take(du)[None], state.zeros()
-        of.push(members, 0, state.u, change, seen.images)
-        of.weigh(members, seen.metrics, seen.images)
-        of.pull(members, 0, state.u, seen.images, pulled)
-        if seen.multipliers is not None:
-            of.second(members, 0, state.u, change, seen.multipliers, pulled)
-        self.grid.put(pulled[0], rhs)
-        if seen.multipliers is not None:
+        self.system.solve_vec(block, rhs, self._du, False)
+        observe(self._du, rhs)
+        if exact:
             rhs.axpy(-1.0, self._changed(CROSSED, self._work))
         counters.adjoint_solves += 1
-        self.system.solve_vec(block, rhs, dual, True)
+        self.system.solve_vec(block, rhs, self._dual, True)
 
-        for name in self.names:
-            self._matrix(FIRST, name).mat.multTranspose(dual, rhs)
-            if seen.multipliers is not None:
-                self._matrix(CROSSED, name).mat.multTransposeAdd(du, rhs, rhs)
-                self._matrix(SECOND, name).mat.multAdd(self._changes[name], rhs, rhs)
-            found = np.empty(self.grid.local_shape, order="F")
-            out.add(name, self.grid.take(rhs, found))
+    def found(self, name: str, exact: bool) -> PETSc.Vec:
+        """B^T dlambda of a coefficient, and where it is `exact` C^T du + D dk, after `solve`; the
+        next call overwrites it. Collective."""
+        out = self._rhs
+        self._matrix(FIRST, name).mat.multTranspose(self._dual, out)
+        if exact:
+            self._matrix(CROSSED, name).mat.multTransposeAdd(self._du, out, out)
+            self._matrix(SECOND, name).mat.multAdd(self.changes[name], out, out)
+        return out
 
     def contraction(self, adjoint: State, out: Gradients) -> None:
         """Adds B^T lambda of an adjoint state to `out`, at the state that was taken last."""
@@ -165,7 +192,7 @@ class Matrices:
         for matrix in self._made.values():
             matrix.destroy()
         own = self._rhs, self._du, self._dual, self._work
-        for vec in (*own, *self._changes.values()):
+        for vec in (*own, *self.changes.values()):
             vec.destroy()
 
 

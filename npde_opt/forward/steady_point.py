@@ -32,6 +32,7 @@ from npde_opt.forward.interface import ForwardMap
 from npde_opt.forward.linear_part import LinearPart, LinearPoint
 from npde_opt.forward.positivity import check_diffusivities
 from npde_opt.forward.steady_matrices import Matrices, Seen
+from npde_opt.forward.steady_product import PlainProduct
 from npde_opt.forward.steady_systems import Block, LinearSystem, System
 from npde_opt.linear.accuracy import kept_solves
 from npde_opt.observations import DataBlock, Metric, Observations
@@ -51,6 +52,7 @@ class Steady(ForwardMap, Protocol):
     system: System
     blocks: list[tuple[int, ...]]
     matrices: Matrices | None
+    plain: PlainProduct | None
     accepted: list[np.ndarray | None]
 
     def block(
@@ -256,11 +258,14 @@ class Linearization:
         """Raises SolverError where one is not finite."""
         good = all(np.isfinite(value).all() for value in gradient.values.values())
         if not reductions.everywhere(self.grid.comm, bool(good)):
-            raise SolverError(
-                self.forward.prefix,
-                "a derivative is not finite",
-                "Look for rates, diffusivities or observed quantities that are singular there.",
-            )
+            raise self._not_finite()
+
+    def _not_finite(self) -> SolverError:
+        return SolverError(
+            self.forward.prefix,
+            "a derivative is not finite",
+            "Look for rates, diffusivities or observed quantities that are singular there.",
+        )
 
     def apply_adjoint(
         self, d: Sequence[DataBlock], adjoints: Adjoints | None = None
@@ -281,13 +286,17 @@ class Linearization:
         """Adds J^T W J dm and, where the misfit's adjoint states are given, the second-order term,
         with one incremental state and one incremental adjoint an experiment."""
         self.linear.discard()
+        greens = self._formed(2 * len(self.members)) if adjoints is None else None
+        plain = self._plain(adjoints) if greens is None else None
+        if plain is not None:
+            self._add_plainly(plain, dm, metrics[0], out, adjoints)
+            return
         dk, total, inner = (
             self.parameters.push(dm),
             self._gradients(),
             self._gradients(),
         )
         images = self.observed.zeros()
-        greens = self._formed(2 * len(self.members)) if adjoints is None else None
         if greens is not None:
             for some in batches(self.blocks):
                 self._by_greens(greens, some, metrics, dk, images, inner)
@@ -300,6 +309,27 @@ class Linearization:
         if adjoints is not None:
             self.parameters.pull_second(adjoints.gradient.values, dm, out)
         self.parameters.pull(total.values, out)
+
+    def _plain(self, adjoints: Adjoints | None) -> PlainProduct | None:
+        """Where it applies, at this point. Collective."""
+        found = self.forward.plain
+        if found is None or self.observed is not self.forward.observed:
+            return None
+        return found if self._matrices(0, adjoints) is not None else None
+
+    def _add_plainly(
+        self,
+        plain: PlainProduct,
+        dm: PETSc.Vec,
+        metric: Metric,
+        out: PETSc.Vec,
+        adjoints: Adjoints | None,
+    ) -> None:
+        name, counters = plain.unknown.name, self.forward.counters
+        curved = None if adjoints is None else adjoints.gradient.values[name]
+        given = self.blocks[0], self.parameters, dm, metric, curved, counters, out
+        if not plain.add(*given):
+            raise self._not_finite()
 
     def _by_greens(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from petsc4py import PETSc
 
 from npde_opt.grids import Grid
 from npde_opt.observations.data import DataBlock, DataLayout, Metric
@@ -83,6 +84,14 @@ class Observations:
 
     def zeros(self) -> list[DataBlock]:
         return [layout.zeros() for layout in self.layouts]
+
+    @property
+    def plain(self) -> PETSc.Mat | None:
+        """B of the only experiment, a steady one, where its data are B u; None where they are
+        not."""
+        if len(self.layouts) != 1 or self.layouts[0].columns != 1:
+            return None
+        return self.observers[0].plain
 
     def observer(self, experiment: int) -> Observer:
         """Of the block that an experiment is a column of."""

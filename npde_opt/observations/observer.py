@@ -125,6 +125,13 @@ class Observer:
         """Of data at places that are cut evenly, as cases have them."""
         return Share(self.grid.comm, tuple(self.sizes))
 
+    @property
+    def plain(self) -> PETSc.Mat | None:
+        """B where its data are B u of the only species at n = 0; None where they are not."""
+        if len(self.samplings) != 1 or len(self.species) != 1 or self.instants != {0}:
+            return None
+        return self.samplings[0].matrix if self.quantities[0].is_species else None
+
     def lost(self) -> np.ndarray:
         """Whether an owned output is of a place that no active cell is seen from."""
         empty = [np.tile(s.empty_rows(), s.count) for s in self.samplings]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from petsc4py import PETSc
 
+from npde_opt.errors import SolverError
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Boundary, Grid
 from npde_opt.misfits import LeastSquares
@@ -49,6 +50,16 @@ CASES = {
     "identity": {"transform": "identity"},
 }
 """Of which derivatives are matrices."""
+PLAIN = (
+    "plain",
+    "periodic",
+    "line",
+    "box",
+    "identity",
+    "one axis",
+    "reaction alone",
+)
+"""Of these, where nothing stands between a product's vectors and the parameters'."""
 
 
 def made(
@@ -139,6 +150,47 @@ def test_products_are_those_of_the_terms(case, gauss_newton):
     found, plain = both(J, m, dm, gauss_newton)
     found.axpy(-1.0, plain)
     assert found.norm() <= ROUNDING * plain.norm()
+    J.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("gauss_newton", [True, False])
+@pytest.mark.parametrize("case", list(CASES))
+def test_products_of_few_calls_are_those_of_many(case, gauss_newton):
+    """Whatever stands in `out` before, to which they are added."""
+    J, m, dm = made(**CASES[case])
+    assert (J.forward.plain is not None) == (case in PLAIN)
+    at, found = J.linearize(m), []
+    metrics, adjoints = at.metrics, None if gauss_newton else at.adjoints
+    for kept in (J.forward.plain, None):
+        J.forward.plain, out = kept, vector(J.space, 5)
+        at.linearization.hessian(dm, metrics, out, adjoints)
+        found.append(out)
+    size = found[1].norm()
+    found[0].axpy(-1.0, found[1])
+    assert found[0].norm() <= ROUNDING * size
+    at.destroy()
+    J.destroy()
+
+
+def test_a_product_that_is_not_finite_is_an_error():
+    J, m, dm = made()
+    at, out = J.linearize(m), dm.duplicate()
+    dm.set(np.inf)
+    with pytest.raises(SolverError, match="not finite"):
+        at.data_hessian(dm, out, True)
+    at.destroy()
+    J.destroy()
+
+
+def test_columns_and_parts_of_experiments_take_other_ways():
+    J, m, dm = made(experiments=2)
+    assert J.forward.plain is None
+    J.destroy()
+    J, m, dm = made()
+    whole, part = (product(j, m, dm, False) for j in (J, J.over([0])))
+    part.axpy(-1.0, whole)
+    assert part.norm() <= ROUNDING * whole.norm()
     J.destroy()
 
 
