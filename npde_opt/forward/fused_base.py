@@ -198,11 +198,12 @@ class FusedBase(Stepper):
 
     def samples(self, u: np.ndarray, start: int) -> np.ndarray:
         whole = self.store.around(u)
-        return whole.reshape(len(u), -1).take(self._sampled(u, start), axis=1)
+        sampled = self._sampled(u, whole, start)
+        return whole.reshape(len(u), -1).take(sampled, axis=1)
 
-    def _sampled(self, u: np.ndarray, start: int) -> np.ndarray:
-        """Places of the cells of a sample in the array around a state."""
-        return places(u.shape[1:], self.store.shape(u)[1:], self.grid.dim, start)
+    def _sampled(self, u: np.ndarray, whole: np.ndarray, start: int) -> np.ndarray:
+        """Places of the cells of a sample of a state in an array like the one around it."""
+        return places(u.shape[1:], whole.shape[1:], self.grid.dim, start)
 
     def fastest(
         self,

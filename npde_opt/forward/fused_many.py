@@ -60,17 +60,20 @@ class ManySteps(FusedBase, Runs):
             checks = Checks.none(whole, most)
             return self._forth(whole, rows, dts, first, stages > 1, checks) // stages
         assert isinstance(looks, Looks)
-        checks = self._checks(n, u, most, looks)
+        checks = self._checks(n, u, rows, most, looks)
         done = self._forth(whole, rows, dts, first, stages > 1, checks)
         self._looked(n, checks, looks)
         return done // stages
 
-    def _checks(self, n: int, u: np.ndarray, most: float, looks: Looks) -> Checks:
-        """With the looks at rates from u_n on."""
+    def _checks(
+        self, n: int, u: np.ndarray, rows: np.ndarray, most: float, looks: Looks
+    ) -> Checks:
+        """With the looks at rates from u_n on, at states in `rows`."""
         watch, rules, every = looks.watch, looks.rules, distance(u[0].size)
         seen, room = watch.kept.shape[1], u[0].size // every + 1
         places, kept = np.empty(room, np.int64), np.empty((len(u), room), u.dtype)
-        places[:seen], kept[:, :seen] = self._sampled(u, watch.start), watch.kept
+        places[:seen] = self._sampled(u, rows[0], watch.start)
+        kept[:, :seen] = watch.kept
         due = (looks.due - n) * self.scheme.stages
         given = rules.by_species.max(), rules.stiffness, 2 / rules.resolved
         return Checks(
@@ -102,7 +105,7 @@ class ManySteps(FusedBase, Runs):
         """Into the array of the trajectory, in which u_n is."""
         stages = self.scheme.stages
         if n == 0:
-            rows, states = self._rows(u, len(self) * stages + 1)
+            rows, states = self._rows(u, len(self) * stages + 1, kept=True)
             states[0][...] = u
             self._trajectory, u = (rows, states), states[0]
         if self._trajectory is None:
@@ -133,9 +136,9 @@ class ManySteps(FusedBase, Runs):
         self._know(found[-1])
         return done, [found]
 
-    def _rows(self, u: np.ndarray, count: int) -> Rows:
+    def _rows(self, u: np.ndarray, count: int, kept: bool = False) -> Rows:
         """States like u, of which the ghosts that do not change are filled."""
-        rows, states = self.store.rows(u, count)
+        rows, states = self.store.rows(u, count, kept)
         self.store.fill_constants(rows)
         outside = self.state(0, 0, u).outside if self.boundary.any else None
         if outside is not None:

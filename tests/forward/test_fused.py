@@ -16,7 +16,7 @@ from npde_opt.terms.boundary import SideValue
 SIDES = {"x-": "dirichlet", "y+": Boundary("robin", 0.7)}
 PERIODIC = {"y-": "periodic", "y+": "periodic", "x+": "dirichlet"}
 LONG = (71, 5)
-"""Of cells whose rows are longer in memory (see ghosted.long_row)."""
+"""Of cells whose rows are longer in memory (see ghosted.row_length)."""
 HOLES = np.ones((9, 8), bool)
 HOLES[3:5, 4:7] = False
 STRETCHED = (np.linspace(0, 1, 10) ** 1.3, np.linspace(0, 1, 9))
