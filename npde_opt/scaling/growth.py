@@ -4,10 +4,14 @@ With W solves times iterations on P ranks,
 
     R = r W,   M = W (m1 cycle(N, P) + m2 halo(P)),   B = W (b1 cycle bytes(N, P) + b2 faces(N, P))
 
-all coefficients >= 0, fitted by least squares of relative errors. The messages of a multigrid cycle
-are counted on the boxes that it would have, by the rules that the cycle itself follows
-(linear/planes/expected.py): few cells a rank lie on fewer ranks. A halo is one exchange with every
-neighbour, faces are the bytes in it. One rank has none of them.
+all coefficients >= 0, fitted by least squares of relative errors. A halo is one exchange with every
+neighbour, faces are the bytes in it. One rank has none of them. The cycle is the one of the two
+that fits better:
+
+    planes    counted on the boxes that it would have, by the rules that the cycle itself follows
+              (linear/planes/expected.py): few cells a rank lie on fewer ranks
+    levels    of which all lie on all ranks, as those of the recipe `geometric`: on each an exchange
+              with all ranks around, those at corners too
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from npde_opt.scaling.collect import Row
 
 VALUE = 8.0
 """Bytes of an unknown."""
+CYCLES = PLANES, LEVELS = 1, 2
+"""Columns of `traffic`; that of a halo is the first one."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,11 @@ def together(size: Size) -> float:
 def surface(size: Size) -> float:
     """Unknowns of the faces that a rank shares with others, sent and received ones counted
     once."""
-    most = [max(c) for c in _cut(size.shape, size.space)]
+    return _faces(size, [max(c) for c in _cut(size.shape, size.space)])
+
+
+def _faces(size: Size, most: list[int]) -> float:
+    """The same of a box of so many cells along each axis."""
     cells = sum(
         n * math.prod(most[:d] + most[d + 1 :]) for d, n in enumerate(_beside(size))
     )
@@ -122,12 +132,27 @@ def _cycle(shape: tuple[int, ...], ranks: int) -> tuple[int, int]:
     return expected.most(_cut(shape, ranks), walls, expected.axes_halved(shape))
 
 
+def _levels(size: Size) -> tuple[int, float]:
+    """One exchange on every level, where all lie on all ranks: messages, and bytes."""
+    if size.space == 1:
+        return 0, 0.0
+    around = math.prod(n + 1 for n in _beside(size)) - 1
+    most = [max(c) for c in _cut(size.shape, size.space)]
+    halved = expected.axes_halved(size.shape)
+    faces = _faces(size, most)
+    for axes in halved:
+        pairs = zip(most, axes, strict=True)
+        most = [-(-n // 2) if half else n for n, half in pairs]
+        faces += _faces(size, most)
+    return 2 * around * (1 + len(halved)), 2 * VALUE * faces
+
+
 @lru_cache(maxsize=4096)
 def traffic(size: Size) -> np.ndarray:
-    """[messages or bytes, of a cycle or of a halo]; not to be changed."""
-    messages, amount = _cycle(size.shape, size.space)
+    """[messages or bytes, of a halo or of a cycle of each of CYCLES]; not to be changed."""
     halo = 2 * neighbours(size), 2 * VALUE * surface(size)
-    return np.array([[messages, halo[0]], [amount, halo[1]]])
+    planes = _cycle(size.shape, size.space)
+    return np.array([halo, planes, _levels(size)]).T
 
 
 @dataclass(frozen=True)
@@ -136,7 +161,7 @@ class Growth:
 
     Attributes:
         work: solves times iterations, the mean of the runs.
-        sent: coefficients [messages or bytes, of a cycle or of a halo].
+        sent: coefficients [messages or bytes, as in `traffic`].
     """
 
     work: float
@@ -157,25 +182,37 @@ def growth(rows: Sequence[Row]) -> Growth:
     works = [r.work for r in rows if r.stages]
     sums = [c.reductions / c.work for s, c in known if s.ranks > 1]
     cut = [(s, c) for s, c in known if s.space > 1]
-    parts = np.array([traffic(s) for s, _ in cut]).reshape(-1, 2, 2)
+    sent = min((_of_cycle(cut, c) for c in CYCLES), key=lambda found: found[1])[0]
+    return Growth(float(np.mean(works)), float(np.mean(sums)) if sums else 0.0, sent)
+
+
+def _of_cycle(
+    cut: Sequence[tuple[Size, Counts]], cycle: int
+) -> tuple[np.ndarray, float]:
+    """Coefficients of a halo and of this cycle, and the square of their relative errors."""
+    found, missed = np.zeros((2, 1 + len(CYCLES))), 0.0
+    if not cut:
+        return found, missed
+    columns = [0, cycle]
+    parts = np.array([traffic(s)[:, columns] for s, _ in cut])
     told = np.array([(c.messages / c.work, c.bytes / c.work) for _, c in cut])
     alone = len({s for s, _ in cut}) == 1
-    found = [
-        _fitted(parts[:, k], told[:, k], alone) if cut else np.zeros(2)
-        for k in range(2)
-    ]
-    return Growth(
-        float(np.mean(works)), float(np.mean(sums)) if sums else 0.0, np.array(found)
-    )
+    for k in range(2):
+        found[k, columns], error = _fitted(parts[:, k], told[:, k], alone)
+        missed += error
+    return found, missed
 
 
-def _fitted(parts: np.ndarray, told: np.ndarray, alone: bool) -> np.ndarray:
-    """Coefficients of [run, part]; one for both where runs of one size tell no more."""
+def _fitted(
+    parts: np.ndarray, told: np.ndarray, alone: bool
+) -> tuple[np.ndarray, float]:
+    """Coefficients of [run, part], one for both where runs of one size tell no more, and the square
+    of their relative errors."""
     sent = told > 0
     if not sent.any():
-        return np.zeros(2)
+        return np.zeros(2), 0.0
     relative = parts[sent] / told[sent, None]
     if alone:
-        return np.full(2, 1 / relative.sum(axis=1).mean())
-    found: np.ndarray = nnls(relative, np.ones(len(relative)))[0]
-    return found
+        return np.full(2, 1 / relative.sum(axis=1).mean()), 0.0
+    found, error = nnls(relative, np.ones(len(relative)))
+    return found, error**2

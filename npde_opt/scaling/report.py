@@ -28,8 +28,9 @@ from npde_opt.scaling.page import page
 from npde_opt.scaling.predict import Curve, Network, curves
 
 MODELLED = (
-    "messages are modelled for multigrid on planes and for halos: what other recipes send "
-    "(geometric, direct, those of PETSc and hypre) is taken to grow as halos do"
+    "messages are modelled for multigrid on planes, for levels of which all lie on all ranks "
+    "(geometric) and for halos: what other recipes send (direct, those of PETSc and hypre) is "
+    "taken to grow as the nearest of these"
 )
 GIVEN = ("bandwidth", "reduction", "latency", "link", "message_rate")
 

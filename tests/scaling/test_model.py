@@ -7,6 +7,7 @@ from npde_opt.errors import InputError
 from npde_opt.scaling.collect import Row
 from npde_opt.scaling.counted import HEAD, counted, lines
 from npde_opt.scaling.growth import (
+    PLANES,
     VALUE,
     Counts,
     Size,
@@ -31,12 +32,15 @@ START, PASSES, SUMS, SENDS = 0.2, 30.0, 1.5, 2.0
 WORK = 1000
 
 
-def row(side, ranks, noise=0.0, groups=1, rates=RATES):
+BY_PLANES, BY_LEVELS = (3.0, 1.25, 0.0), (3.0, 0.0, 1.25)
+
+
+def row(side, ranks, noise=0.0, groups=1, rates=RATES, sent=BY_PLANES):
     """A run whose seconds follow from known constants."""
     size = Size(side * side, 2, ranks, groups)
     work = WORK / groups
     reductions = 3 * work
-    messages, amount = work * traffic(size) @ (1.25, 3.0)
+    messages, amount = work * traffic(size) @ sent
     own = rates[ranks]
     moved = work * size.load * VALUE / own.bandwidth
     sent = messages / together(size) * own.latency
@@ -171,8 +175,18 @@ def test_ranks_beside_one(ranks, axes, near):
 
 def test_levels_of_few_cells_a_rank_send_less():
     """Levels below 2048 cells a rank lie on fewer: a larger grid has more levels on all ranks."""
-    messages = [traffic(Size(n * n, 2, 2))[0, 0] for n in (64, 128, 256, 512)]
+    messages = [traffic(Size(n * n, 2, 2))[0, PLANES] for n in (64, 128, 256, 512)]
     assert messages == [6, 10, 14, 18]
+
+
+@pytest.mark.parametrize("sent", [BY_PLANES, BY_LEVELS])
+def test_the_cycle_that_was_run_is_told_from_the_other_one(sent):
+    few = [row(n, p, sent=sent) for n in (64, 128) for p in (1, 2, 4)]
+    np.testing.assert_allclose(growth(few).sent, [sent] * 2, rtol=1e-9, atol=1e-9)
+    most = row(256, 64, rates=RATES | {64: RATES[8]}, sent=sent)
+    expected = growth(few).at(Size(256 * 256, 2, 64))
+    assert expected.messages == pytest.approx(most.messages())
+    assert expected.bytes == pytest.approx(most.bytes())
 
 
 def test_nonsense_is_refused():
