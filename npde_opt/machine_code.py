@@ -280,6 +280,12 @@ _engines: list[object] = []
 """Which own the code."""
 
 
+def is_loaded() -> bool:
+    """Whether the process has what links machine code, of which most of the time of loading a first
+    loop is."""
+    return bool(_engines)
+
+
 def _linked(symbol: str, code: bytes) -> int:
     """The address of a function of an object file."""
     import llvmlite.binding as llvm

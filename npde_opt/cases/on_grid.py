@@ -302,7 +302,14 @@ class OnGrid:
         if time is None:
             mean = self.table.equation.mean
             return Steady(
-                space, equation, known, experiments, samplings, recipe=recipe, mean=mean
+                space,
+                equation,
+                known,
+                experiments,
+                samplings,
+                recipe=recipe,
+                mean=mean,
+                once=storage is not None and storage.forward_only,
             )
         assert times is not None
         from npde_opt.forward import Evolution  # steady states do without

@@ -55,6 +55,8 @@ class Steady:
         recipe: of the linear solvers (see linear/).
         mean: of states whose level nothing holds: no flux (or what is given and adds up to 0) all
             round and no reaction; the equation is linear and symmetric (see level.py).
+        once: for the states of one point alone, as data are simulated: no compiled loops are loaded
+            for a handful of solves.
 
     Raises:
         InputError: for coefficients missing, known diffusivities that are not positive, or an
@@ -72,6 +74,7 @@ class Steady:
         prefix: str = "state_",
         recipe: str = "auto",
         mean: float | None = None,
+        once: bool = False,
     ):
         self.space, self.grid, self.prefix = space, space.grid, prefix
         if equation.complex:
@@ -113,7 +116,7 @@ class Steady:
             one = len(equation.species) == 1 and linear
             of = self.part, prefix, recipe, self.counters
             self.system: System = (
-                LinearSystem(*of, len(self.experiments))
+                LinearSystem(*of, len(self.experiments), once)
                 if one
                 else NonlinearSystem(*of)
             )

@@ -78,7 +78,11 @@ class System(Protocol):
 
 class LinearSystem:
     """A u = b of one species: A is shared by all experiments, and refreshed when another point than
-    the last one is solved at."""
+    the last one is solved at.
+
+    Args:
+        once: for the states of one point, of which no derivatives are asked for.
+    """
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class LinearSystem:
         recipe: str,
         counters: Counters,
         experiments: int = 1,
+        once: bool = False,
     ):
         self.part, self.grid, self.counters = part, part.grid, counters
         self.prefix, self.recipe = prefix, chosen_recipe(prefix, recipe)
@@ -97,7 +102,13 @@ class LinearSystem:
         # A gradient takes two solves of an experiment, a step of Newton's method some ten.
         reuse = Reuse(updates=10, solves=6 * max(experiments, 1))
         self.solver = LinearSolver(
-            self.matrix, self.grid, prefix, recipe, self.symmetric, reuse=reuse
+            self.matrix,
+            self.grid,
+            prefix,
+            recipe,
+            self.symmetric,
+            reuse=reuse,
+            brief=experiments if once else 0,
         )
         self.factored = Factored(self.grid.comm, prefix)
         self.solvers: list[LinearSolver | Factored] = [self.solver, self.factored]

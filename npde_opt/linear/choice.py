@@ -42,6 +42,8 @@ ENTRIES = 20_000_000
 OWN, OWN_CELLS = (0.5, 0.75), 1 << 15
 """A solve and a factorization by loops of our own beside those that s and t stand for, as measured
 at 64^2, 128^2, 12^3 and 16^3; and cells up to which they are so much faster."""
+LOADING = 4e7
+"""Of a process's first compiled loops, which are loaded from disk, in nanoseconds."""
 EXPECTED = {True: 6.0, False: 12.0}
 """Iterations of CG, and of GMRES where a matrix is not symmetric, before any were counted."""
 
@@ -134,6 +136,17 @@ class Choice:
             f"{1e-6 * self.direct:.2g} ms a solve by factors, {other:.2g} by {self.cycle} "
             f"at {counted:.3g} iterations"
         )
+
+
+def pays_loading(grid: Grid, solves: int) -> bool:
+    """Whether loops of our own save as much time as loading them takes, of one factorization and so
+    many solves."""
+    entries, n = factor_entries(grid), max(grid.active_size, 1)
+    sweeps, products = OWN
+    saved = (
+        2.0 * (1 - products) * entries**2 / n + 3.0 * (1 - sweeps) * entries * solves
+    )
+    return bool(saved >= LOADING)
 
 
 def choice(

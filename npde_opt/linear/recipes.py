@@ -25,6 +25,7 @@ from npde_opt.linear.choice import (
     choice,
     fills_planes,
     fits_planes,
+    pays_loading,
 )
 from npde_opt.linear.cycle import Cycle
 from npde_opt.linear.direct import (
@@ -46,6 +47,7 @@ from npde_opt.linear.planes.gradients import (
 )
 from npde_opt.linear.residual import ResidualCheck
 from npde_opt.linear.table import COARSEST, PIVOTS, RECIPES, TRANSPOSABLE
+from npde_opt.machine_code import is_loaded
 from npde_opt.operators.halves import Planes
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.petsc_options import from_options
@@ -104,6 +106,8 @@ class LinearSolver:
             the method is CG); else the method's own.
         checked: of so many solves one is checked for its true residual (residual.py);
             `true_residual` is the largest.
+        brief: for one matrix and so many solves with it, for which loops of our own are not loaded
+            where that takes longer than they save; 0: who knows for how many.
 
     Raises:
         InputError: for an unknown recipe or one that this PETSc build lacks.
@@ -120,6 +124,7 @@ class LinearSolver:
         norm: str | None = None,
         checked: int = 1,
         reuse: Reuse | None = None,
+        brief: int = 0,
     ):
         self.matrix, self.prefix, self.symmetric, self.norm = (
             matrix,
@@ -130,6 +135,9 @@ class LinearSolver:
         self.grid, self._rtol, self._checked = grid, rtol, checked
         self.solves = self.iterations = 0
         self.choice: Choice | None = None
+        # Ranks would have to agree on what is loaded.
+        ready = not brief or grid.comm.size > 1 or is_loaded()
+        self._own_loops = ready or pays_loading(grid, brief)
         self._counted = [0, 0]  # solves with the present values, and their iterations
         recipe = chosen_recipe(prefix, recipe)
         if recipe == "auto":
@@ -149,7 +157,8 @@ class LinearSolver:
         cycle = "planes" if fast else "geometric"
         if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
-        own = self.symmetric and box_plan(grid, self.matrix) is not None
+        own = self.symmetric and self._own_loops
+        own = own and box_plan(grid, self.matrix) is not None
         self.choice = choice(grid, cycle, self.symmetric, reuse, own)
         return self.choice.recipe
 
@@ -186,7 +195,8 @@ class LinearSolver:
 
     def _box_factors(self) -> BoxFactors | SharedFactors | None:
         """Factors of our own, where they take the matrix and nothing of PETSc's is asked for."""
-        if not self.symmetric or self._asked("pc_", "ksp_", "mg_"):
+        loops = self.symmetric and self._own_loops
+        if not loops or self._asked("pc_", "ksp_", "mg_"):
             return None
         given = self.grid, self.matrix
         found = box_factors(*given) or shared_factors(*given)

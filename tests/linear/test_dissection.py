@@ -8,7 +8,7 @@ from petsc4py import PETSc
 
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.choice import Reuse
+from npde_opt.linear.choice import Reuse, pays_loading
 from npde_opt.linear.dissection import factors
 from npde_opt.linear.dissection.parts import Cuts, cut
 from npde_opt.linear.dissection.plan import Plan
@@ -235,6 +235,29 @@ def test_who_takes_them(recipe):
     small = Grid((20, 20), boundaries=ENDS)
     other = LinearSolver(diffusion(small, np.ones((20, 20))), small, PREFIX, "direct")
     assert other.factors is None
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("recipe", ["direct", "auto"])
+def test_a_handful_of_solves_loads_no_loops(recipe, loaded, monkeypatch):
+    """PETSc factors where the process has none, with the same answer; for many solves, and on grids
+    where that takes longer, they are loaded."""
+    monkeypatch.setattr("npde_opt.linear.recipes.is_loaded", lambda: loaded)
+    grid, found = Grid((64, 64), boundaries=ENDS), []
+    matrix = diffusion(grid, random_cells(grid, 1.0))
+    for brief, own in ((1, loaded), (1000, True), (0, True)):
+        solver = LinearSolver(
+            matrix, grid, PREFIX, recipe, reuse=Reuse(10, 6), brief=brief
+        )
+        solver.update()
+        assert solver.recipe == "direct" and (solver.factors is not None) == own
+        b, x = side(grid), grid.create_active()
+        solver.solve(b, x)
+        found.append(x.getArray().copy())
+        solver.destroy()
+    for x in found[1:]:
+        np.testing.assert_allclose(x, found[0], rtol=1e-9, atol=1e-9 * abs(x).max())
+    assert not pays_loading(grid, 1) and pays_loading(Grid((24, 24, 24)), 1)
 
 
 def test_options_of_petsc_are_petscs():
