@@ -15,7 +15,8 @@ from functools import cached_property
 
 from petsc4py import PETSc
 
-from npde_opt.objective import Objective, ObjectiveAt
+from npde_opt.objective import Objective
+from npde_opt.objective_at import ObjectiveAt
 
 Gradient = Callable[[PETSc.Vec], tuple[float, PETSc.Vec]]
 """g(m) and g'(m), which is the caller's. Collective."""

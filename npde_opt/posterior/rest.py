@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.objective import Objective, ObjectiveAt
+from npde_opt.objective import Objective
+from npde_opt.objective_at import ObjectiveAt
 
 
 class Rest(Objective):
