@@ -30,7 +30,6 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.reductions import total
-from npde_opt.terms.diffusion import add_exchange
 from npde_opt.terms.face_texts import FaceText
 from npde_opt.terms.faces import closed_ends, faces, jump, sides, whole_areas
 from npde_opt.terms.interface import (
@@ -42,6 +41,7 @@ from npde_opt.terms.interface import (
     Species,
     inner,
 )
+from npde_opt.terms.planes import add_exchange
 from npde_opt.terms.state import over_columns
 
 SCHEMES = ("upwind", "central")

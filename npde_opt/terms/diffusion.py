@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +20,6 @@ from npde_opt.aliases import Coefficients
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES, Grid, along
 from npde_opt.lazily import loaded_lazily
-from npde_opt.operators.patterns import Offset
-from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.terms.diffusion_slopes import CellSlopes, FaceSlopes
 from npde_opt.terms.faces import (
     Index,
@@ -45,6 +42,7 @@ from npde_opt.terms.interface import (
     Species,
 )
 from npde_opt.terms.kept_faces import KeptFaces, Lines
+from npde_opt.terms.planes import add_exchange
 from npde_opt.terms.state import over_columns
 
 if TYPE_CHECKING:
@@ -147,48 +145,6 @@ class Diffusion(LinearTerm):
 
     def at(self, coefficients: Coefficients) -> DiffusionAt:
         return DiffusionAt(self, coefficients)
-
-
-def add_exchange(planes: Planes, d: int, lower: np.ndarray, upper: np.ndarray) -> None:
-    """Adds lower (u - u_lower) + upper (u - u_upper), the neighbours along axis d."""
-    centre, *others = planes_along(planes, d)
-    centre += lower
-    centre += upper
-    others[0] -= lower
-    others[1] -= upper
-
-
-def add_products(
-    grid: Grid,
-    weight: np.ndarray,
-    left: Mapping[Offset, np.ndarray],
-    right: Mapping[Offset, np.ndarray],
-    planes: Planes,
-) -> None:
-    """Adds sum_c weight_c p_c^T q_c of functionals p_c(u) = sum_o left[o]_c u_{c + o} and q of
-    `right`: row i = c + a has left[a]_c right[b]_c towards c + b. Collective."""
-    ghosted = [
-        {o: grid.ghosted(np.asfortranarray(v)) for o, v in part.items()}
-        for part in (left, right)
-    ]
-    weights = grid.ghosted(np.asfortranarray(weight))
-    for a, b in product(left, right):
-        box = tuple(
-            slice(1 - x, n + 1 - x) for x, n in zip(a, grid.local_shape, strict=True)
-        )
-        plane = planes[between(a, b)]
-        plane += weights[box] * ghosted[0][a][box] * ghosted[1][b][box]
-
-
-def between(a: Offset, b: Offset) -> Offset:
-    """From a to b."""
-    return tuple(y - x for x, y in zip(a, b, strict=True))
-
-
-def planes_along(planes: Planes, d: int) -> list[np.ndarray]:
-    """Those of the cell and of its lower and upper neighbours along axis d."""
-    offsets = stencil_offsets(len(next(iter(planes))))
-    return [planes[offsets[s]] for s in (0, 1 + 2 * d, 2 + 2 * d)]
 
 
 class DiffusionAt(LinearAt):

@@ -29,10 +29,11 @@ from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
-from npde_opt.terms.diffusion import Diffusion, add_products, between
+from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.faces import add_ends, face_distances, jump, sides
 from npde_opt.terms.faces import faces as around
 from npde_opt.terms.interface import BlockPlanes, Term, TermAt, channel_of
+from npde_opt.terms.planes import add_products, between
 from npde_opt.terms.state import Gradients, State, channels
 
 ARGUMENT = "q"

@@ -21,7 +21,7 @@ from npde_opt.functions.parser import Functions
 from npde_opt.functions.text import Expressions
 from npde_opt.grids import Grid, along
 from npde_opt.terms.boundary import TIME
-from npde_opt.terms.diffusion import Diffusion, planes_along
+from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.faces import (
     add_ends,
     face_distances,
@@ -31,6 +31,7 @@ from npde_opt.terms.faces import (
     sides,
 )
 from npde_opt.terms.interface import BlockPlanes, Planes, Term, TermAt, channel_of
+from npde_opt.terms.planes import planes_along
 from npde_opt.terms.state import Gradients, State, over_columns
 
 Arguments = tuple[list[Numbers], list[np.ndarray | float]]

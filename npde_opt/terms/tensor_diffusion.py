@@ -34,7 +34,7 @@ from npde_opt.grids.sides import Side
 from npde_opt.operators.patterns import Offset
 from npde_opt.operators.stencils import stencil_offsets
 from npde_opt.reductions import total
-from npde_opt.terms.diffusion import Diffusion, add_products
+from npde_opt.terms.diffusion import Diffusion
 from npde_opt.terms.faces import faces, jump, sides
 from npde_opt.terms.interface import (
     LinearAt,
@@ -45,6 +45,7 @@ from npde_opt.terms.interface import (
     Species,
     inner,
 )
+from npde_opt.terms.planes import add_products
 from npde_opt.terms.state import over_columns
 
 DEFINITE = "D_xx > 0, D_xx D_yy > D_xy^2, and so on"
