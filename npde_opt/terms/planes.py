@@ -1,5 +1,5 @@
-"""Additions to the planes of a stencil: one for each offset of a neighbour; its value at cell i is the
-entry of row i towards cell i + offset.
+"""Additions to the planes of a stencil: one for each offset of a neighbour; its value at cell i
+is the entry of row i towards cell i + offset.
 """
 
 from __future__ import annotations
