@@ -143,7 +143,8 @@ class Evolution:
         terms = [*equation.readers, *(t for d in self.driving for t in d.parts)]
         check_coefficients(space, equation, self.known, self.initials, terms, zero=True)
         self.times = with_stops(self.times, *self._stops(terms, samplings))
-        check_values(self.driving, self.known, looked_at(self.times), space.blocks)
+        self.looked_at = looked_at(self.times)
+        check_values(self.driving, self.known, self.looked_at, space.blocks)
         check_sources(terms, self.known, space.blocks)
         self.part = LinearPart(equation)
         reuse = reuse_in(self.times, len(self.experiments))
@@ -281,9 +282,12 @@ class EvolutionPoint:
         self.capacity = capacity.at(self.k) if capacity is not None else None
         self.guard.check_capacity(self.capacity)
         self.linear = LinearPoint(forward.part, self.k)
-        seen = looked_at(forward.times)
         check_values(
-            forward.driving, self.k, seen, forward.space.blocks, forward.prefix
+            forward.driving,
+            self.k,
+            forward.looked_at,
+            forward.space.blocks,
+            forward.prefix,
         )
         self.nonlinear = [t.at(self.k) for t in forward.equation.nonlinear]
         self.data = self.observed.zeros()
@@ -336,10 +340,9 @@ class EvolutionPoint:
             found.append(Batch(tuple(alike), shared))
             rest = [e for e in rest if forward.driving[e].drives]
         together = forward.equation.columns and forward.newton is None
-        sought = forward.space.blocks
-        parts = (
-            blocks(rest, forward.driving, sought) if together else [(e,) for e in rest]
-        )
+        parts: list[tuple[int, ...]] = [(e,) for e in rest]
+        if rest and together:
+            parts = blocks(rest, forward.driving, forward.space.blocks)
         for members in parts:
             found.append(Batch(members, self._stepper(Columns(members))))
         single = forward.dtype.itemsize < 8
@@ -396,7 +399,7 @@ class EvolutionPoint:
         """The trajectories of a batch, step by step."""
         forward, columns = self.forward, len(batch.members)
         chain = Chain(batch.stepper, forward.plans, forward.counters, columns)
-        return chain.run(start, after)
+        return chain.run(batch.stepper.taken(start), after)
 
     def _linear_line(
         self, batch: Batch, start: np.ndarray, line: LineSteps, lookout: Lookout

@@ -239,6 +239,12 @@ class FusedBase(Stepper):
             rates[point.term.channel] += rate
         return Moving([(low, high) for low, high, _ in found.tolist()], rates)
 
+    def taken(self, u: np.ndarray) -> np.ndarray:
+        """With room for ghosts: all who ask for these would copy it."""
+        state = self.store.state(u)
+        state[...] = u
+        return state
+
     def norm(self, u: np.ndarray) -> float:
         """Known of the state that the last step led to."""
         state, size = self._last

@@ -78,9 +78,10 @@ def wrong_cells(grid: Grid, values: Numbers, zero: bool) -> tuple[int, float]:
     """In how many active cells, and the smallest value."""
     if np.ndim(values) == 0:
         # Of a number, once for all cells.
-        own = np.full(min(grid.active_size, 1), float(values))
-        right = own >= 0 if zero else own > 0
-        return (0, 0.0) if right.all() else (grid.active_size, float(own[0]))
+        number = float(values)
+        good = number >= 0 if zero else number > 0
+        wrong = 0 if good else grid.active_size
+        return (wrong, number) if wrong else (0, 0.0)
     own = np.broadcast_to(np.asarray(values, float), grid.local_shape)
     if grid.mask is not None:
         own = own[grid.active]

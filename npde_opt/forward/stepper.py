@@ -105,6 +105,10 @@ class Stepper:
     def _alpha(self, n: int, i: int) -> float:
         return self.dt(n) * self.groups[0].weight(i, i)
 
+    def taken(self, u: np.ndarray) -> np.ndarray:
+        """A state to begin with, where steps like to have it in memory."""
+        return u
+
     def norm(self, u: np.ndarray) -> float:
         """The 2-norm of all values of a state, which may lie apart in memory."""
         flat = u.ravel(order="K")

@@ -199,8 +199,12 @@ class ParameterSpace:
 
     def finite(self, vec: PETSc.Vec) -> bool:
         """`ParametersAt.finite` of a point, of which nothing more is asked. Collective."""
-        own = [(u.transform, self.values(vec, u.name)) for u in self.unknowns]
-        good = all(transform.sound(p) for transform, p in own)
+        array, own = vec.getArray(readonly=True), list[np.ndarray]()
+        for name, place in self._places.items():
+            block = self.blocks[name]
+            own.append(block.values(block.view(array[place])))
+        transforms = (u.transform for u in self.unknowns)
+        good = all(t.sound(p) for t, p in zip(transforms, own, strict=True))
         return reductions.everywhere(self.comm, good)
 
     # Bounds, and what goes too far
