@@ -15,7 +15,7 @@ from petsc4py import PETSc
 from npde_opt.errors import SolverError
 from npde_opt.grids import Grid
 from npde_opt.linear.measured import measuring
-from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.linear.residual import DIRECT, ROUNDING, is_singular, singular
 from npde_opt.packages import scipy
 
 Planes = Mapping[tuple[int, int, tuple[int, ...]], np.ndarray]
@@ -105,13 +105,16 @@ class Banded:
         return x
 
     def _check(self, b: np.ndarray, x: np.ndarray, transposed: bool) -> None:
-        left = float(np.linalg.norm(b - self._product(x, transposed)))
+        rest = b - self._product(x, transposed)
+        left = float(np.linalg.norm(rest))
         size = float(np.linalg.norm(b))
         self.residual = left / size if size > 0 else 0.0 if left == 0 else np.inf
         rounding = ROUNDING * self.largest * float(np.linalg.norm(x))
         if not (self.residual <= DIRECT or left <= rounding):
             said = f"the true residual |b - A x| / |b| of a direct solve is {self.residual:.2g}"
             raise SolverError(self.prefix, said, self.remedy)
+        if is_singular(self.residual, float(x @ rest), float(x @ b)):
+            raise singular(self.prefix, self.residual)
         self._checked = True
 
     def _product(self, x: np.ndarray, transposed: bool) -> np.ndarray:

@@ -15,7 +15,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
 from npde_opt.linear.measured import measuring, note
-from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.linear.residual import DIRECT, ROUNDING, is_singular, singular
 from npde_opt.operators.patterns import Csr
 from npde_opt.packages import scipy
 
@@ -138,13 +138,17 @@ class Factored:
     def _check(self, b: np.ndarray, x: np.ndarray, transposed: bool, kind: str) -> None:
         """The true residuals of all columns, by rank."""
         A = self._transposed if transposed else self.matrix
-        left = np.linalg.norm(b - A @ x, axis=0)
+        rest = b - A @ x
+        left = np.linalg.norm(rest, axis=0)
         size = np.linalg.norm(b, axis=0)
         relative = np.where(left == 0, 0.0, left / np.where(size == 0, np.nan, size))
         rounding = ROUNDING * self._size * np.linalg.norm(x, axis=0)
         good = (relative <= DIRECT) | (left <= rounding)
+        energies = (x * rest).sum(axis=0), (x * b).sum(axis=0)
+        lost = [is_singular(*of) for of in zip(relative, *energies, strict=True)]
         found = np.concatenate(self.comm.allgather(relative))
         wrong = np.concatenate(self.comm.allgather(~good))
+        lost_anywhere = np.concatenate(self.comm.allgather(good & np.array(lost, bool)))
         for residual in found:
             note(kind, float(residual), 1)
         if wrong.any():
@@ -153,4 +157,6 @@ class Factored:
                 f"the true residual |b - A x| / |b| of a direct solve is {found[wrong].max():.2g}",
                 f"Try another -{self.prefix}recipe.",
             )
+        if lost_anywhere.any():
+            raise singular(self.prefix, float(found[lost_anywhere].max()))
         self.true_residual = max(self.true_residual, float(found.max(initial=0.0)))

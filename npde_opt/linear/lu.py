@@ -14,7 +14,14 @@ from petsc4py import PETSc
 from npde_opt.errors import SolverError
 from npde_opt.linear.direct import ZERO_PIVOT
 from npde_opt.linear.measured import measuring, note
-from npde_opt.linear.residual import DIRECT, ROUNDING, relative
+from npde_opt.linear.residual import (
+    DIRECT,
+    ROUNDING,
+    SINGULAR,
+    is_singular,
+    relative,
+    singular,
+)
 
 ENTRY = 12
 """Bytes: a value and a column."""
@@ -100,6 +107,10 @@ class Lu:
             said = f"the true residual |b - A x| / |b| of a direct solve is {found:.2g}"
             remedy = f"Try another -{self.prefix}recipe."
             raise SolverError(self.prefix, said, remedy)
+        if found > SINGULAR:
+            energies = self._x.dot(self._work), self._x.dot(b)
+            if is_singular(found, *energies):
+                raise singular(self.prefix, found)
         if np.isfinite(found):
             self.true_residual = max(self.true_residual, found)
 
