@@ -34,8 +34,8 @@ DIRECT = 1e-6
 MOST = 0.5
 ROUNDING = 1e3 * np.finfo(float).eps
 SINGULAR, LOST = 1e-2, 5e-2
-"""A residual's part of b, and of the energy, from which on the matrix is singular. Of 720 solves with
-random singular matrices, of which 174 left less than MOST of b, six had less of either. Beside
+"""A residual's part of b, and of the energy, from which on the matrix is singular. Of 720 solves
+with random singular matrices 174 left less than MOST of b, and six of these less of either. Beside
 conductors the energy's part is less than x's error, which is up to 3e-3 at a contrast of 1e12, and
 0.2 at 1e14."""
 
