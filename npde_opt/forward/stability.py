@@ -399,14 +399,16 @@ class Limits:
         return problem, later, share
 
     def rules(self, steps: int) -> Rules | None:
-        """What decides of explicit steps beside the kinetics' rates, as in `at`; None where other
-        terms depend on the state, or kinetics on the time.
+        """What decides of explicit steps beside the kinetics' rates, as in `at`; no rate is small
+        enough where other terms depend on the state. None where some depend on the time.
 
         Args:
             steps: of the whole trajectory.
         """
-        if self.moving or self._timed or not self.explicit:
+        if self._timed or not self.explicit:
             return None
+        if self.moving:
+            return Rules(np.full_like(self.by_species, np.inf), np.inf, 1.0, 1)
         longest = max(min(steps // LOOKS, LONGEST), 1)
         return Rules(self.by_species, self.stiffness, self.resolved, longest)
 

@@ -33,11 +33,11 @@ def allowed(share: float) -> float:
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides of the kinetics' rates at a state (see stability.Limits.at), where no other term
-    depends on it.
+    """What decides of the kinetics' rates at a state (see stability.Limits.at).
 
     Args:
-        by_species: rates of the other terms. stiffness: of these, all together.
+        by_species: rates of the other terms; inf where these depend on the state: a loop then ends
+            where a look is due, and leaves it to others. stiffness: of these, all together.
         resolved: the share of a turn that a step may take.
         longest: steps without a look.
     """

@@ -11,6 +11,7 @@ from forward.test_fused_many import Calls, one_by_one
 from npde_opt.errors import InputError, SolverError
 from npde_opt.forward import Experiment
 from npde_opt.forward.fused_advection import FlowValues
+from npde_opt.forward.watch import Watch
 from npde_opt.observations import snapshots
 from npde_opt.parameters import Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion
@@ -169,7 +170,7 @@ def test_fused_steps_are_the_assembled_ones(kind):
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
-    """Advection forward and back, D(u) back: its rates are looked at in every step."""
+    """The rates of D(u) are looked at in each of so few steps."""
     terms, given = EVERY[kind]
     with monkeypatch.context() as patched:
         calls = Calls(patched)
@@ -179,6 +180,36 @@ def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
             assert (max(calls.forth) == 1) == (kind in FLUXES)
     one_by_one(monkeypatch)
     expected = results(*problem(terms, **given))
+    assert all(map(np.array_equal, found, expected))
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("scheme", ["explicit-euler", "heun"])
+@pytest.mark.parametrize("terms", [porous, alone])
+@pytest.mark.parametrize("end", [0.005, 0.1])
+def test_between_looks_at_rates_steps_go_together(
+    terms, scheme, runs, end, monkeypatch
+):
+    """The faster the state moves, the more often it is looked at."""
+    given = {"steps": 64, "scheme": scheme, "runs": runs, "end": end, "power": 1.0}
+
+    def watched():
+        looks = list[int]()
+        keep = Watch.keep
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                Watch, "keep", lambda w, *a: [keep(w, *a), looks.append(w.looks)]
+            )
+            found = results(*problem(terms, **given))
+        return looks, found
+
+    with monkeypatch.context() as patched:
+        calls = Calls(patched)
+        often, found = watched()
+        assert sum(calls.forth) == 64 and max(calls.forth) > 1
+    one_by_one(monkeypatch)
+    every, expected = watched()
+    assert often == every and len(every) < 64
     assert all(map(np.array_equal, found, expected))
 
 
