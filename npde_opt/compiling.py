@@ -93,10 +93,10 @@ class Forgiving:
         return cast(Callable[..., object], getattr(self._store, name))
 
 
-def compiled_source(source: str, name: str) -> Callable[..., Any]:
-    """The function of this name in a source that needs no more than `math`, compiled. Whoever
-    writes the source answers for what is in it: it is run."""
-    whole = f"import math\n\n\n{source}\n"
+def compiled_source(source: str, name: str, imports: str = "") -> Callable[..., Any]:
+    """The function of this name in a source that needs no more than `math` and what lines before it
+    import, compiled. Whoever writes the source answers for what is in it: it is run."""
+    whole = f"import math\n{imports}\n\n{source}\n"
     with contextlib.suppress(OSError):
         return compiled(_loaded(_kept(whole), name))
     return compiled(cast(FunctionType, defined(whole, name, {})))

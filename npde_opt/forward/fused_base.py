@@ -88,6 +88,11 @@ class FusedBase(Stepper):
         self._clear()
 
     @property
+    def several(self) -> bool:
+        """Whether states are spread over ranks."""
+        return self.grid.comm.size > 1
+
+    @property
     def bounds(self) -> list[float] | None:
         return self.spreads.bounds
 
@@ -125,7 +130,7 @@ class FusedBase(Stepper):
         if u.ndim not in self._compiled:
             cells = Cells(self.grid.dim, u.ndim > self.grid.dim + 1)
             masked = self.grid.mask is not None
-            written = self.spreads.spread(cells), cells, masked
+            written = self.spreads.spread(cells), cells, masked, self.several
             self._compiled[u.ndim] = kernels(
                 self.kinetics.expressions, self.fields, *written
             )
@@ -156,11 +161,18 @@ class FusedBase(Stepper):
         checks: Checks | None = None,
     ) -> int:
         """Euler's steps of the lengths `dts`, or Heun's of two each, from a state with its ghosts
-        into `rows`, up to one that the checks stop at (see fused_runs.py): their number."""
+        into `rows`, up to one that the checks stop at (see fused_runs.py): their number. Collective
+        where there are several."""
         looks = Checks.none(p) if checks is None else checks
         given = self._cells(p), p, rows, first, dts.size, *self.parameters
-        last = self.store.copies, halves, *looks, self._squares
-        return self._kernels(p).step(*given, *self._sizes(dts, p), *last)
+        step, sizes = self._kernels(p).step, self._sizes(dts, p)
+        last = self.store.copies, halves, *looks
+        if not self.several:
+            return step(*given, *sizes, *last, self._squares)
+        halo = self.store.halo(p)
+        own = *halo.arguments, halo.ring, halo.shared
+        done = step(*given, *sizes, *last, *own, self._squares)
+        return halo.over(done, dts.size - 1)
 
     def _back(
         self,
@@ -179,7 +191,13 @@ class FusedBase(Stepper):
             scalars, sums = np.empty_like(scalars), [np.empty_like(s) for s in sums]
         given = self._cells(p), states, p, rows, first, dts.size, *self.parameters
         last = self.store.copies, halves
-        self._kernels(p).back(*given, *sums, scalars, *self._sizes(dts, p), *last)
+        loops, sizes = self._kernels(p), self._sizes(dts, p)
+        if not self.several:
+            loops.back(*given, *sums, scalars, *sizes, *last)
+            return
+        halo = self.store.halo(p)
+        done = loops.back(*given, *sums, scalars, *sizes, *last, *halo.arguments)
+        halo.over(done, dts.size - (0 if halves else 1))
 
     def _dt(self, n: int) -> np.ndarray:
         """[dt] of a step."""
@@ -248,7 +266,8 @@ class FusedBase(Stepper):
     def norm(self, u: np.ndarray) -> float:
         """Known of the state that the last step led to."""
         state, size = self._last
-        return size if state() is u else super().norm(u)
+        known = state() is u and not math.isnan(size)
+        return size if known else super().norm(u)
 
     def discard(self) -> None:
         super().discard()

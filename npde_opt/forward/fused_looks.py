@@ -49,11 +49,15 @@ look, and how far the state may move (`stability.Limits.at`, watch.py). Ends the
 is too long."""
 
 
-def moved(cells: Cells) -> list[str]:
-    """Whether the state `now` has to be looked at: it moved too far, the next step is longer, or a
-    look is due."""
+def due() -> str:
+    """1 where the state `now` has to be looked at even if it did not move: the next step is longer,
+    or a look is due; else 0."""
+    return f"1 if dts[n + 1] > {LONGER!r} * last[0] or n + 1 >= turns[2] else 0"
+
+
+def far() -> list[str]:
+    """Lines that add to `moved` where the state `now` moved too far."""
     return [
-        f"moved = 1 if dts[n + 1] > {LONGER!r} * last[0] or n + 1 >= turns[2] else 0",
         "flat = now.reshape((len(now), now.size // len(now)))",
         "for c in range(len(kept)):",
         "    for i in range(turns[3]):",

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npde_opt.compiling import compiled_source
-from npde_opt.forward import fused_looks, fused_runs
+from npde_opt.forward import fused_looks, fused_ranks, fused_runs
 from npde_opt.forward.fused_runs import Run, indented
 from npde_opt.forward.fused_spread import Cells
 from npde_opt.forward.fused_together import Together
@@ -46,6 +46,7 @@ class Loops:
     Args:
         fields: which parameters of the kinetics are fields.
         masked: whether s is a field, which is 0 in inactive cells, where rates need not be finite.
+        several: whether the loops are for several ranks (see fused_ranks.py).
     """
 
     expressions: Expressions
@@ -53,6 +54,7 @@ class Loops:
     spread: Together
     cells: Cells
     masked: bool
+    several: bool = False
 
     @property
     def species(self) -> range:
@@ -123,7 +125,16 @@ class Loops:
         states = [a for a in arguments if a in STATES]
         each = run.states if run is not None else {a: a for a in states}
         taken = [f"{a}{c} = {each[a]}[{c}]" for a in states for c in self.species]
-        lines = [*taken, *start, *self._over_cells(body, before, after, sampled), *end]
+        loops = body, before, after
+        if run is not None and run.first is not None and self.spread.passes(name):
+            # Sweeps over faces need all ghosts.
+            waits = [*run.first, *run.others]
+            lines = [*taken, *waits, *start, *self._over_cells(*loops), *end]
+        elif run is not None and run.first is not None:
+            parts = self._over_parts(*loops, run.others)
+            lines = [*taken, *run.first, *start, *parts, *end]
+        else:
+            lines = [*taken, *start, *self._over_cells(*loops, sampled), *end]
         if run is not None:
             steps = [*run.before, *lines, *run.after]
             lines = [*run.start, "for n in range(count):", *indented(steps), *run.end]
@@ -159,6 +170,23 @@ class Loops:
         lines += ["    " * (len(loops) - 1) + line for line in after]
         return lines
 
+    def _over_parts(
+        self,
+        body: Sequence[str],
+        before: Sequence[str],
+        after: Sequence[str],
+        waits: Sequence[str],
+    ) -> list[str]:
+        """The loops of a definition, over the parts of the own cells: others than the first one
+        begin when that is done and messages are there."""
+        loops = self._over_cells(body, before, after)
+        for d in range(self.cells.dim - 1):
+            whole = f"for i{d} in range(size{d}):"
+            cut = f"for i{d} in range(parts[part, {d}, 0], parts[part, {d}, 1]):"
+            loops = [line.replace(whole, cut) for line in loops]
+        waiting = ["if part == 1:", *indented(waits)] if waits else []
+        return ["for part in range(len(parts)):", *indented([*waiting, *loops])]
+
     def step(self) -> str:
         code, rates = self.expressions.code(
             "value", [*self.named("v"), *self.numbered("q")]
@@ -171,10 +199,12 @@ class Loops:
         kept = [f"o{c}[{here}] = x{c}" for c in self.species]
         squares = [f"a += x{c} * x{c}" for c in self.species]
         given = ["p", "o", "first", "count", *self.numbered("k")]
-        rest = ["dts", "s", *self.spread.values, *fused_runs.ENDING, "found"]
+        rest = ["dts", "s", *self.spread.values, *fused_runs.ENDING]
+        rest += [*fused_ranks.GHOSTS, *fused_ranks.AGREED] if self.several else []
+        runs = fused_ranks if self.several else fused_runs
         return self.function(
             "step",
-            [*given, *rest],
+            [*given, *rest, "found"],
             [
                 *self.loaded("v", "p"),
                 *self.parameters,
@@ -186,13 +216,14 @@ class Loops:
             start=[*self.spread.start(), *self.spread.passes("step"), "total = 0.0"],
             before=["a = 0.0"],
             after=["total += a"],
-            run=fused_runs.forth(self.cells, self._look()),
+            run=runs.forth(self.cells, self._look()),
         )
 
     def _look(self) -> list[str]:
         """At the rates of a sample, between two steps."""
         body = [*self.rate, *fused_looks.kept(self.cells, self.species)]
         loops = self._over_cells(body, sampled=True)
+        loops += fused_ranks.looked() if self.several else []
         taken = [f"p{c} = now[{c}]" for c in self.species]
         return fused_looks.look([*taken, *self.stiffness, *loops], self.species)
 
@@ -231,9 +262,11 @@ class Loops:
         given = ["u", "p", "o", "first", "count", *self.numbered("k")]
         rest = [*self.spread.sums, "sums", "dts", "s", *self.spread.values]
         added = self._added(cotangents)
+        ghosts = fused_ranks.GHOSTS if self.several else ()
+        runs = fused_ranks if self.several else fused_runs
         return self.function(
             "back",
-            [*given, *(f"g{i}" for i in self.own), *rest, "edges", "halves"],
+            [*given, *(f"g{i}" for i in self.own), *rest, "edges", "halves", *ghosts],
             [
                 *loaded,
                 *self.parameters,
@@ -247,7 +280,7 @@ class Loops:
             before=self._before(),
             after=self._after(),
             end=self.spread.ends(pairs, "P"),
-            run=fused_runs.back(self.cells),
+            run=runs.back(self.cells),
         )
 
     def twice(self) -> str:
@@ -421,8 +454,9 @@ def kernels(
     spread: Together,
     cells: Cells,
     masked: bool,
+    several: bool = False,
 ) -> Kernels:
-    loops = Loops(expressions, fields, spread, cells, masked)
+    loops = Loops(expressions, fields, spread, cells, masked, several)
     texts = {
         "step": loops.step(),
         "push": loops.push(),
@@ -432,6 +466,11 @@ def kernels(
         "sampled": loops.rates(sampled=True),
         "extremes": loops.extremes(),
     }
+    with_messages = fused_ranks.imports() if several else ""
+    imports = dict.fromkeys(("step", "back"), with_messages)
     return Kernels(
-        **{name: compiled_source(text, name) for name, text in texts.items()}
+        **{
+            name: compiled_source(text, name, imports.get(name, ""))
+            for name, text in texts.items()
+        }
     )

@@ -1,5 +1,4 @@
-"""Many fused steps in one call of a compiled loop, on one rank and with boundary values that do not
-change in time.
+"""Many fused steps in one call of a compiled loop, with boundary values that do not change in time.
 
 A trajectory that is kept lies in one array [n, c, k, j, i], stage by stage; of one that goes
 forward only, and of adjoints, two states alternate (three of Heun's steps).
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npde_opt.forward.fused_base import Checks, FusedBase
+from npde_opt.forward.halo import can
 from npde_opt.forward.layer import Free, Runs, Stages
 from npde_opt.forward.watch import Looks
 from npde_opt.terms.state import distance
@@ -38,19 +38,26 @@ class ManySteps(FusedBase, Runs):
 
     @property
     def together(self) -> bool:
-        return self.grid.comm.size == 1 and self.boundary.constant
+        constant = self.boundary.constant
+        return constant and (not self.several or can(self.grid))
 
     def forth(
         self, n: int, u: np.ndarray, free: Free, keep: bool
     ) -> tuple[int, list[Stages]] | None:
         return self._kept(n, u, free) if keep else self._passing(n, u, free)
 
+    def _most(self, u: np.ndarray) -> int:
+        """Steps of one call, the same on all ranks."""
+        each = math.prod(u.shape[: u.ndim - self.grid.dim])
+        cells = math.prod(max(counts) for counts in self.grid.layout.counts)
+        return max(VALUES // (each * cells), 1)
+
     def _run(
         self, n: int, u: np.ndarray, rows: np.ndarray, first: int, free: Free
     ) -> int:
         """Steps from u_n into rows: their number."""
         stages = self.scheme.stages
-        until = min(free.until, n + max(VALUES // u.size, 1))
+        until = min(free.until, n + self._most(u))
         dts = self._dts[n * stages : until * stages]
         whole = self._whole(n, 0, u)
         # A little less: what is near to it is looked at as well.
@@ -58,12 +65,34 @@ class ManySteps(FusedBase, Runs):
         looks = free.looks
         if looks is None:
             checks = Checks.none(whole, most)
-            return self._forth(whole, rows, dts, first, stages > 1, checks) // stages
+            return self._done(whole, rows, dts, first, checks) // stages
         assert isinstance(looks, Looks)
         checks = self._checks(n, u, rows, most, looks)
-        done = self._forth(whole, rows, dts, first, stages > 1, checks)
+        done = self._done(whole, rows, dts, first, checks)
         self._looked(n, checks, looks)
         return done // stages
+
+    def _done(
+        self,
+        whole: np.ndarray,
+        rows: np.ndarray,
+        dts: np.ndarray,
+        first: int,
+        checks: Checks,
+    ) -> int:
+        """Steps of Euler's from a state with its ghosts. Several ranks may have gone further than
+        to the state at which they stop: what was written over is made again."""
+        stages = self.scheme.stages
+        halves, turn = stages > 1, first + dts.size > len(rows)
+        kept = whole.copy() if self.several and turn else None
+        done = self._forth(whole, rows, dts, first, halves, checks)
+        if self.several and done < dts.size:
+            # Of a later state.
+            self._squares[0] = math.nan
+            if kept is not None:
+                whole[...] = kept
+                self._forth(whole, rows, dts[:done], first, halves)
+        return done
 
     def _checks(
         self, n: int, u: np.ndarray, rows: np.ndarray, most: float, looks: Looks
@@ -150,7 +179,7 @@ class ManySteps(FusedBase, Runs):
         return rows, states
 
     def _know(self, u: np.ndarray) -> None:
-        """Keeps the norm of the state that the last step led to."""
+        """Keeps the norm of the state that the last step led to; NaN where it is not known."""
         self._last = weakref.ref(u), math.sqrt(self._squares[0])
 
     def back(
@@ -159,7 +188,7 @@ class ManySteps(FusedBase, Runs):
         states = self._one_after_the_other([u for stages in kept for u in stages])
         if states is None:
             return None
-        stages, most = self.scheme.stages, max(VALUES // adjoint.size, 1)
+        stages, most = self.scheme.stages, self._most(adjoint)
         for stop in range(len(kept), 0, -most):
             start = max(stop - most, 0)
             own = states[start * stages : stop * stages]

@@ -23,11 +23,13 @@ All stop after `count` steps at the latest, and say after how many.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from npde_opt.forward.fused_looks import LOOKED, moved
+from npde_opt.forward.fused_looks import LOOKED, due, far
 from npde_opt.forward.fused_spread import Cells
 
+CHECKED = "if whole and n + 1 < count:"
+"""Behind it stands what is looked at in a state."""
 ENDING = ("edges", "halves", "most", *LOOKED)
 """Arguments of `forth` at its end."""
 
@@ -39,6 +41,7 @@ class Run:
     Args:
         states: what stands for a state's or adjoint's letter in a step.
         start: what stands before all steps. before, after: in each of them. end: behind all.
+        first, others: on several ranks, waits for ghosts (see fused_ranks.py).
     """
 
     states: dict[str, str]
@@ -46,6 +49,8 @@ class Run:
     before: list[str]
     after: list[str]
     end: list[str]
+    first: list[str] | None = None
+    others: list[str] = field(default_factory=list)
 
 
 def forth(cells: Cells, look: Sequence[str]) -> Run:
@@ -78,10 +83,11 @@ def forth(cells: Cells, look: Sequence[str]) -> Run:
             "if whole:",
             "    base = now",
             "    found[0] = total",
-            "if whole and n + 1 < count:",
+            CHECKED,
             "    if not total <= most:",
             "        return n + 1",
-            *indented(moved(cells)),
+            f"    moved = {due()}",
+            *indented(far()),
             "    if moved > 0:",
             *indented(indented(look)),
         ],

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from npde_opt.forward.halo import Halo
 from npde_opt.grids import AXES, Grid
 from npde_opt.grids.layout import neighbours
 
@@ -45,6 +46,7 @@ class Store:
         self._rows: dict[int, tuple[np.ndarray, int]] = {}
         self._ghosted = tuple(n + 2 for n in grid.local_shape[::-1])
         self._free: dict[tuple[tuple[int, ...], str], deque[np.ndarray]] = {}
+        self._halos: dict[tuple[int | str, ...], Halo] = {}
 
     @classmethod
     def of(cls, grid: Grid) -> Store:
@@ -147,8 +149,16 @@ class Store:
             whole[to] = 0.0 if source is None else whole[source]
         return whole
 
+    def halo(self, whole: np.ndarray) -> Halo:
+        """Messages of compiled loops, for states like the one in this array. Collective."""
+        shape = len(whole), *whole.shape[self.grid.dim + 1 :], whole.dtype.char
+        if shape not in self._halos:
+            self._halos[shape] = Halo(self.grid, whole)
+        return self._halos[shape]
+
     def destroy(self) -> None:
         self._free.clear()
+        self._halos.clear()
 
 
 def row_length(cells: int, itemsize: int, kept: bool) -> int:
@@ -205,7 +215,7 @@ def edges(grid: Grid) -> list[tuple[Place, Place | None]]:
 
 
 def copies(grid: Grid) -> np.ndarray:
-    """[axis, end] of `edges` on one rank: the layer a ghost is a copy of; 0: of none."""
+    """[axis, end] of `edges`: the layer a ghost is a copy of; 0: of none."""
     found = np.zeros((grid.dim, 2), np.int64)
     for to, source in edges(grid):
         if source is None:

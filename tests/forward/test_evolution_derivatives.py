@@ -64,9 +64,8 @@ def objective(
 ):
     """An objective and a point m and direction dm, the same on any number of ranks; `terms`,
     `trials` and `samplings` are functions of the grid, whose cells may be given, too."""
-    grid = Grid(
-        shape, boundaries=sides or {}, active=active, comm=MPI.COMM_WORLD, **cells
-    )
+    comm = cells.pop("comm", MPI.COMM_WORLD)
+    grid = Grid(shape, boundaries=sides or {}, active=active, comm=comm, **cells)
     space = ParameterSpace(grid, unknowns)
     times = np.linspace(0, end, steps + 1) ** power
     runs = trials(grid) if trials else [Experiment({species[0]: START})]

@@ -48,7 +48,7 @@ def _of_mpi(pointers: int) -> Any:
     return intrinsic(lambda context, f, count, p, q: typed(context, f, count, p, q))
 
 
-_start_all, _wait_all = _of_mpi(1), _of_mpi(2)
+start_all, wait_all = _of_mpi(1), _of_mpi(2)
 
 
 @compiled
@@ -88,9 +88,9 @@ def run(
         source = carray(single(p[SOURCE]), (p[SOURCE_SIZE],))
         for side in range(p[PACK], p[PACK_END]):
             pack(sides[side], source)
-        failed: int = _start_all(calls[0], p[COUNT], p[REQUESTS])
+        failed: int = start_all(calls[0], p[COUNT], p[REQUESTS])
         if failed == 0:
-            failed = _wait_all(calls[1], p[COUNT], p[REQUESTS], p[STATUSES])
+            failed = wait_all(calls[1], p[COUNT], p[REQUESTS], p[STATUSES])
         if failed != 0:
             return failed
         target = carray(single(p[TARGET]), (p[TARGET_SIZE],))
