@@ -1,8 +1,10 @@
 """Strong scaling: seconds on 1, 2, ... ranks and the ratio to one rank, of one gradient, of an
-identification of the log-coefficient problem by nested iteration, and of products with B where data
-are cut evenly and where rows lie on the owner of a place.
+identification of the log-coefficient problem by nested iteration, of 100 explicit steps of
+Gray-Scott, forward only and with a gradient, and of products with B where data are cut evenly and
+where rows lie on the owner of a place.
 
-    python benchmarks/scaling.py [--size 2048] [--identify 512] [--data 256] [--ranks 1 2]
+    python benchmarks/scaling.py [--size 2048] [--identify 512] [--explicit 512] [--data 256]
+                                 [--ranks 1 2]
 
 0 leaves a part out. Starts `mpirun` itself; --worker measures on the ranks it runs on.
 """
@@ -19,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 from common import Row, comm, log_grid, parser, report, seconds, smooth, synthetic
+from evolution import gray_scott
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt.forward import Storage
 from npde_opt.grids import Grid
 from npde_opt.nested import identify
 from npde_opt.objective import Objective
@@ -35,7 +39,12 @@ from npde_opt.observations import (
 )
 from npde_opt.optimizers import Settings
 
-PARTS = {"gradient": "--size", "identify": "--identify", "data": "--data"}
+PARTS = {
+    "gradient": "--size",
+    "identify": "--identify",
+    "explicit": "--explicit",
+    "data": "--data",
+}
 LEVELS = 4
 TIMES = 20
 """Products that are timed together."""
@@ -86,6 +95,40 @@ def identification(n: int) -> Row:
         "seconds": elapsed,
         "solves": found.total_solves,
     }
+
+
+def explicit(n: int, repeats: int) -> list[Row]:
+    """100 steps: forward with no state kept, and a gradient."""
+    values = {"Du": 0.16, "Dv": 0.08, "F": 0.035, "k": 0.06}
+    found = list[Row]()
+    for what, storage in (
+        ("forward", Storage(forward_only=True)),
+        ("gradient", Storage()),
+    ):
+        objective = gray_scott(n, 100, storage)
+        m = objective.space.from_values(values)
+
+        def run(
+            objective: Objective = objective,
+            m: PETSc.Vec = m,
+            derives: bool = what == "gradient",
+        ) -> None:
+            m.scale(1 + 1e-9)
+            at = objective.linearize(m)
+            at.gradient() if derives else at.value  # noqa: B018
+            at.destroy()
+
+        run()
+        elapsed = seconds(run, repeats)
+        found.append(
+            {
+                "what": f"explicit steps, {what}",
+                "cells": f"{n}^2",
+                "ranks": comm.size,
+                "seconds": elapsed,
+            }
+        )
+    return found
 
 
 def rows_on_owners(grid: Grid, seen: Functionals) -> Sampling:
@@ -155,6 +198,8 @@ def measured(part: str, size: int, repeats: int) -> list[Row]:
     """Of a part on the ranks that this runs on."""
     if part == "identify":
         return [identification(size)]
+    if part == "explicit":
+        return explicit(size, repeats)
     return of_data(size) if part == "data" else [worker(size, repeats)]
 
 
@@ -162,12 +207,13 @@ def main() -> None:
     args = parser("scaling", __doc__)
     args.add_argument("--size", type=int, default=2048, help="cells of the gradient")
     args.add_argument("--identify", type=int, default=0, help="cells of this")
+    args.add_argument("--explicit", type=int, default=0, help="cells of the steps")
     args.add_argument("--data", type=int, default=0, help="cells of the products")
     args.add_argument("--ranks", type=int, nargs="*", default=[1, 2])
     args.add_argument("--repeats", type=int, default=3)
     args.add_argument("--worker", choices=PARTS)
     given = args.parse_args()
-    sizes = {"gradient": given.size, "identify": given.identify, "data": given.data}
+    sizes = {part: getattr(given, option[2:]) for part, option in PARTS.items()}
     if given.worker:
         rows = measured(given.worker, sizes[given.worker], given.repeats)
         report("scaling", rows, given.out)
