@@ -34,6 +34,7 @@ def compiled(function: F) -> F:
     import numba
 
     _let_loops_check()
+    _listen()
     made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(
         function
     )
@@ -46,6 +47,43 @@ def compiled(function: F) -> F:
             made._cache._cache_file._source_stamp = made_from  # type: ignore[attr-defined]
         made._cache = Forgiving(made._cache)  # type: ignore[attr-defined]
     return cast(F, made)
+
+
+Say = Callable[[str], None]
+_say: Say | None = None
+
+
+def announced_by(say: Say | None) -> Say | None:
+    """Who is told, once a process, that loops have to be compiled: it may take a minute or two, in
+    which nothing else is said. None: nobody. Whom it was before."""
+    global _say
+    before, _say = _say, say
+    return before
+
+
+@cache
+def _listen() -> None:
+    """For the first of numba's compilations; what it finds on disk is none."""
+    from numba.core import event
+
+    class First(event.Listener):
+        said = False
+
+        def on_start(self, _: Any) -> None:
+            if _say is not None and not self.said:
+                self.said = True
+                where = f"they are kept in {_place()}"
+                _say(f"compiling loops for this machine, once: {where}")
+
+        def on_end(self, _: Any) -> None:
+            pass
+
+    event.register("numba:compile", First())  # type: ignore[no-untyped-call]
+
+
+def _place() -> str:
+    """Where numba keeps what it compiled."""
+    return os.environ.get("NUMBA_CACHE_DIR") or f"{folder()} and beside the package"
 
 
 def stamp(file: str) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """Loops that are compiled once and kept."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from npde_opt import compiling
+from npde_opt.runs.monitor import Monitor
 
 SOURCE = """def twice(x, out):
     for i in range(x.size):
@@ -83,3 +85,43 @@ def test_a_full_disk_does_not_end_the_run(folder, monkeypatch):
     monkeypatch.setattr(FunctionCache, "save_overload", full)
     monkeypatch.setattr(FunctionCache, "load_overload", full)
     assert called(SOURCE) == [0, 2, 4]
+
+
+SAYING = """
+import sys, numpy as np
+from npde_opt.compiling import announced_by, compiled_source
+assert announced_by(print) is None and "numba" not in sys.modules
+out = np.zeros(3)
+source = sys.stdin.read()
+for name in ("twice", "thrice"):
+    compiled_source(source.replace("twice", name), name)(np.arange(3.0), out)
+"""
+
+
+def test_whoever_asks_is_told_once_that_loops_are_compiled(tmp_path):
+    """And not where they are found."""
+
+    def said():
+        kept = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+        given = os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | kept
+        command = [sys.executable, "-c", SAYING]
+        done = subprocess.run(
+            command, input=SOURCE, env=given, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    (line,) = said()
+    assert line.startswith("compiling loops for this machine, once: ")
+    assert str(tmp_path / "numba") in line
+    assert said() == []
+
+
+def test_a_run_says_that_loops_are_compiled_in_its_own_way(monkeypatch):
+    own = list[str]()
+    assert compiling.announced_by(own.append) is None
+    stream = io.StringIO()
+    with Monitor(stream=stream, live=False):
+        assert compiling._say is not None
+        compiling._say("compiling")
+    assert "compiling" in stream.getvalue() and not own
+    assert compiling.announced_by(None) == own.append

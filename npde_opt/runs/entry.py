@@ -8,6 +8,7 @@ batch system may end the run, and PETSc wants its options when it is loaded.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import time
 from collections.abc import Callable
@@ -70,10 +71,13 @@ def start(
         from mpi4py import MPI
 
         from npde_opt import errors
+        from npde_opt.compiling import announced_by
         from npde_opt.runs.early import act_on_signals
 
     def main() -> int:
         act_on_signals(MPI.COMM_WORLD)
+        if MPI.COMM_WORLD.rank == 0:
+            announced_by(functools.partial(print, flush=True))
         with loading():
             importlib.import_module(WORKS_WITH[kind])
         return work(Call(options, MPI.COMM_WORLD, started))

@@ -20,6 +20,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.aliases import Plain
+from npde_opt.compiling import Say, announced_by
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.history import Row
@@ -109,6 +110,7 @@ class Monitor:
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
         self._signal = 0
+        self._announced_before: Say | None = None
         self._handlers: dict[signal.Signals, signal._HANDLER] = {}
         self.stream = stream if comm.rank == 0 else None
         self._table: LiveTable | PlainLines | None = None
@@ -124,9 +126,11 @@ class Monitor:
     def __enter__(self) -> Monitor:
         if threading.current_thread() is threading.main_thread():
             self._handlers = {s: signal.signal(s, self._on_signal) for s in SIGNALS}
+        self._announced_before = announced_by(self.say)
         return self
 
     def __exit__(self, *_: object) -> None:
+        announced_by(self._announced_before)
         self._give_back_signals()
 
     def _give_back_signals(self) -> None:
