@@ -84,7 +84,8 @@ class ManySteps(FusedBase, Runs):
         to the state at which they stop: what was written over is made again."""
         stages = self.scheme.stages
         halves, turn = stages > 1, first + dts.size > len(rows)
-        kept = whole.copy() if self.several and turn else None
+        further = self.several and dts.size > stages
+        kept = whole.copy() if further and turn else None
         done = self._forth(whole, rows, dts, first, halves, checks)
         if self.several and done < dts.size:
             # Of a later state.

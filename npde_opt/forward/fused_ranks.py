@@ -102,7 +102,12 @@ def forth(cells: Cells, look: Sequence[str]) -> Run:
             "        looked, pace = n + 1, min(2 * pace, 64) if pace > 0 else 1",
             *indented(indented(look)),
         ],
-        [*_agreed(), "return int(first_noted + 0.5)"],
+        [
+            "if count == 1:",
+            "    return count",
+            *_agreed(),
+            "return int(first_noted + 0.5)",
+        ],
         _waited(cells, FIRST_CALLS, [cells.dim - 1]),
         _waited(cells, OTHER_CALLS, range(cells.dim - 1)),
     )

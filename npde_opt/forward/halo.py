@@ -110,7 +110,7 @@ class Halo:
                     total += size
         self.given, self.taken = (np.zeros(total, whole.dtype) for _ in ENDS)
         self.shared = np.zeros((2, 2 + len(whole)))
-        self.calls, self.ring = np.zeros(8, np.int64), np.zeros(6, np.int64)
+        self.calls, self.ring = np.zeros(8, np.int64), np.zeros(7, np.int64)
         if can(grid):
             self._make(grid.dim - 1)
 
@@ -151,7 +151,7 @@ class Halo:
         ring = Requests(rounds)
         number, handles = len(rounds) // 2, address_of(ring.handles)
         statuses = address_of(ring.statuses)
-        self.ring[:] = start, wait, statuses, number, handles, bytes_of
+        self.ring[:] = start, wait, statuses, number, handles, bytes_of, 0
         self._kept = kept, ring
 
     @property
@@ -160,14 +160,17 @@ class Halo:
         return self.parts, self.calls, self.sides, self.given, self.taken
 
     def over(self, found: int, messages: int) -> int:
-        """What a loop returned. For PETSc's log, ghosts came as often as said.
+        """What a loop returned, in which ghosts came as often as said: for PETSc's log.
 
         Raises:
             MPI.Exception: where that is MPI's error.
         """
         if found < 0:
             raise MPI.Exception(-found)
-        number, size = len(self._messages), self.given.nbytes
-        both = messages * number, messages * size
+        *_, rounds, _, _, agreements = self.ring.tolist()
+        self.ring[-1] = 0
+        number = messages * len(self._messages) + agreements * rounds
+        of_agreements = agreements * rounds * self.shared[0].nbytes
+        both = number, messages * self.given.nbytes + of_agreements
         traffic.many(both, both)
         return found

@@ -13,10 +13,10 @@ import numpy as np
 from npde_opt.compiling import compiled
 from npde_opt.linear.planes.message_loops import start_all, wait_all
 
-START, WAIT, STATUSES, ROUNDS, REQUESTS, BYTES = range(6)
-RING = 6
+START, WAIT, STATUSES, ROUNDS, REQUESTS, BYTES, DONE = range(7)
+RING = 7
 """Numbers of a ring: addresses of MPI_Startall, MPI_Waitall and room for statuses; how many rounds;
-the address of two requests a round, and the bytes that a request takes."""
+the address of two requests a round, and the bytes that a request takes; agreements so far."""
 
 
 @compiled
@@ -27,6 +27,7 @@ def largest(values: np.ndarray, ring: np.ndarray) -> int:
         values: [2, n] own numbers, and room for those of another rank: where the requests point to.
             Numbers that are NaN do not count.
     """
+    ring[DONE] += 1
     for r in range(ring[ROUNDS]):
         pair = ring[REQUESTS] + 2 * r * ring[BYTES]
         failed: int = start_all(ring[START], 2, pair)

@@ -11,7 +11,6 @@ from npde_opt import traffic
 from npde_opt.errors import SolverError
 from npde_opt.forward import Storage, halo, stability
 from npde_opt.forward.fused_base import FusedBase
-from npde_opt.forward.ghosted import Store
 from npde_opt.forward.halo import parts
 from npde_opt.parameters import Shared, Unknown
 from npde_opt.terms import Advection, Diffusion, Kinetics, NonlinearDiffusion
@@ -170,15 +169,39 @@ def test_without_mpi_s_own_calls_steps_go_one_by_one(monkeypatch):
 
 @RANKS
 def test_messages_are_counted(monkeypatch):
-    """For PETSc's log: ghosts of all steps but those that Python brings."""
+    """For PETSc's log, those of a gradient's way back: of 8-byte numbers of two species, from both
+    ends of each axis that is cut. That of the first step back is Python's."""
     sent = []
-    monkeypatch.setattr(traffic, "many", lambda given, taken: sent.append(given))
     J, m, _ = problem(numbers=True)
-    J.linearize(m).linearization  # noqa: B018
-    store = Store.of(J.space.grid)
-    (own,) = store._halos.values()
-    assert sum(n for n, _ in sent) % len(own._messages) == 0
-    assert sum(size for _, size in sent) > 0
+    at = J.linearize(m)
+    assert at.value > 0
+    monkeypatch.setattr(traffic, "many", lambda given, taken: sent.append(given))
+    calls = Calls(monkeypatch)
+    at.gradient()
+    grid = J.space.grid
+    shape, layers = grid.local_shape, list[int]()
+    for d, n in enumerate(shape):
+        ranks = grid.layout.beside(d, False) if n < grid.shape[d] else ()
+        layers += [2 * 8 * grid.layout.local_size // n for r in ranks if r is not None]
+    steps = sum(calls.back) - len(calls.back)
+    assert sum(n for n, _ in sent) == steps * len(layers)
+    assert sum(size for _, size in sent) == steps * sum(layers)
+
+
+@RANKS
+def test_messages_of_agreements_are_counted(monkeypatch):
+    """One at the end where nothing is looked at."""
+    sent = []
+    J, m, _ = problem(numbers=True)
+    stepper = J.linearize(m).linearization.batches[0].stepper
+    store, n = stepper.store, J.space.grid.comm.size
+    u = store.state(np.zeros((2, *J.space.grid.local_shape), order="F"))
+    rows, _ = store.rows(u, 4)
+    monkeypatch.setattr(traffic, "many", lambda given, taken: sent.append(given))
+    assert stepper._forth(store.filled(u), rows, np.full(4, 1e-9)) == 4
+    ((number, _),) = sent
+    messages = len(store.halo(store.around(u))._messages)
+    assert number == 3 * messages + int(np.ceil(np.log2(n)))
 
 
 @RANKS
