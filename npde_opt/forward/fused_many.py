@@ -57,12 +57,18 @@ class ManySteps(FusedBase, Runs):
     ) -> int:
         """Steps from u_n into rows: their number."""
         stages = self.scheme.stages
-        until = min(free.until, n + self._most(u))
+        until, looks = min(free.until, n + self._most(u)), free.looks
+        if (
+            self.several
+            and isinstance(looks, Looks)
+            and looks.rules.stiffness == math.inf
+        ):
+            # The loop would end there, and what it wrote over would be made again.
+            until = max(min(until, looks.due), n + 1)
         dts = self._dts[n * stages : until * stages]
         whole = self._whole(n, 0, u)
         # A little less: what is near to it is looked at as well.
         most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
-        looks = free.looks
         if looks is None:
             checks = Checks.none(whole, most)
             return self._done(whole, rows, dts, first, checks) // stages
