@@ -36,6 +36,7 @@ NAMES = {
     "i": "int32",
     "l": "int64",
     "q": "int64",
+    "L": "uint64",
     "?": "boolean",
 }
 """numba's, of types of values."""

@@ -189,3 +189,43 @@ def neighbours(
     MPI.Request.Waitall(requests)
     below, above = found
     return below, above
+
+
+class Layers:
+    """The layers just below and above the owned box along an axis, as `neighbours` gives them, of
+    one array (..., n_y, n_x) after another: messages are under way while others work.
+
+    Args:
+        periodic: whether the axis is.
+    """
+
+    def __init__(self, layout: Layout, axis: int, periodic: bool, comm: MPI.Intracomm):
+        self.axis, self._comm = axis, comm
+        before = (slice(None),) * (layout.dim - 1 - axis)
+        self.ends = (*before, slice(1)), (*before, slice(-1, None))
+        """The first and the last owned layer."""
+        self._ranks = layout.beside(axis, periodic)
+        shape = np.empty(layout.local_shape[::-1])[self.ends[0]].shape
+        self._sent = [np.empty(shape) for _ in self._ranks]
+        self._found = np.zeros(shape), np.zeros(shape)
+        self._requests = list[MPI.Request]()
+
+    def post(self, values: np.ndarray) -> None:
+        """Sends the ends of owned values. Collective."""
+        for side, rank in enumerate(self._ranks):
+            if rank is None:
+                continue
+            got, own = self._found[side], self._sent[side]
+            np.copyto(own, values[self.ends[side]])
+            traffic.sent(own)
+            traffic.taken(got)
+            # What goes up comes from below.
+            up, down = 2 * self.axis + side, 2 * self.axis + 1 - side
+            self._requests.append(self._comm.Irecv(got, rank, down))
+            self._requests.append(self._comm.Isend(own, rank, up))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those below and above, until the next ones are sent; 0 outside the grid. Collective."""
+        MPI.Request.Waitall(self._requests)
+        self._requests.clear()
+        return self._found

@@ -20,6 +20,7 @@ from npde_opt.linear.accuracy import Tolerance, check_pipelined, is_tight
 from npde_opt.linear.choice import (
     ADAPTED,
     ADAPTED_EXPECTED,
+    OWN_CELLS,
     Choice,
     Reuse,
     choice,
@@ -33,8 +34,12 @@ from npde_opt.linear.direct import (
     check_package,
     direct_options,
 )
-from npde_opt.linear.dissection.factors import BoxFactors, box_factors, box_plan
-from npde_opt.linear.dissection.shared import SharedFactors, shared_factors
+from npde_opt.linear.dissection.factors import BoxFactors, box_factors
+from npde_opt.linear.dissection.shared import (
+    SharedFactors,
+    own_factors_take,
+    shared_factors,
+)
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.linear.planes.boxes import SHORTEST
 from npde_opt.linear.planes.cycle import PlaneCycle
@@ -157,8 +162,9 @@ class LinearSolver:
         cycle = "planes" if fast else "geometric"
         if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
-        own = self.symmetric and self._own_loops
-        own = own and box_plan(grid, self.matrix) is not None
+        own = self.symmetric and self._own_loops and grid.active_size <= OWN_CELLS
+        # Last, as it makes the order of the elimination.
+        own = own and own_factors_take(grid, self.matrix)
         self.choice = choice(grid, cycle, self.symmetric, reuse, own)
         return self.choice.recipe
 

@@ -13,7 +13,7 @@ from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import reductions
-from npde_opt.grids.layout import Layout, neighbours
+from npde_opt.grids.layout import Layers, Layout, neighbours
 from npde_opt.lazily import loaded_lazily
 
 if TYPE_CHECKING:
@@ -49,8 +49,12 @@ class Half:
         self.layout, self.comm, self.dim = layout, comm, layout.dim
         self._before = ends
         axes = range(self.dim)
-        self._spans = [periodic[d] or layout.processes[d] > 1 for d in axes]
-        self._periodic = tuple(periodic)
+        self._spans = [
+            Layers(layout, d, periodic[d], comm)
+            for d in axes
+            if periodic[d] or layout.processes[d] > 1
+        ]
+        """Of axes along which cells have neighbours elsewhere."""
         self.values: Planes = {(0,) * self.dim: planes[(0,) * self.dim]}
         """The diagonal, and the couplings to the cells after; 0 towards what is outside."""
         self.values |= {
@@ -110,16 +114,17 @@ class Half:
         shape = self.layout.local_shape[::-1]
         nz, ny, nx = (1,) * (3 - self.dim) + tuple(shape)
         centre, *after = (np.ravel(v) for v in self.values.values())
-        product_loops.multiply(centre, tuple(after), (nz, ny, nx), x, y)
         given, out = x.reshape(shape), y.reshape(shape)
-        for d in range(self.dim):
-            if self._spans[d]:
-                beside = self.layout, d, self._periodic[d], self.comm
-                below, above = (self._along(v, d) for v in neighbours(given, *beside))
-                along = self._along(out, d)
-                along[:1] += self._before[d] * below
-                last = self._along(self.values[_unit(self.dim, d, 1)], d)[-1:]
-                along[-1:] += last * above
+        for layers in self._spans:
+            layers.post(given)
+        product_loops.multiply(centre, tuple(after), (nz, ny, nx), x, y)
+        for layers in self._spans:
+            below, above = layers.finish()
+            first, last = layers.ends
+            d = layers.axis
+            # Of no cells there are no ends.
+            out[first] += np.moveaxis(self._before[d], 0, self.dim - 1 - d) * below
+            out[last] += self.values[_unit(self.dim, d, 1)][last] * above
 
     def largest_row(self) -> float:
         """The largest sum of |A_ij| of a row over all ranks. Collective."""

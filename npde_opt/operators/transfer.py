@@ -2,8 +2,9 @@
 
     P = D P_z P_y P_x + E,
 
-one factor an axis (4 weights a row where the product has 64). Where inactive cells are near, D is 0
-and E has the rows.
+one factor an axis (4 weights a row where the product has 64), by compiled loops along lines
+(lines.py), or as matrices on small grids and where cells go to other ranks. Where inactive cells
+are near, D is 0 and E has the rows.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from petsc4py import PETSc
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
+from npde_opt.operators.lines import LineProduct
 from npde_opt.operators.many import products
 from npde_opt.operators.rows import from_rows, tensor_entries
+
+CELLS = 1 << 13
+"""Cells from which on compiled loops pay for their loading."""
 
 Stencil = tuple[np.ndarray, np.ndarray]
 """Of the cells of one axis: coarse cells and their weights, each (cell, points)."""
@@ -76,7 +81,8 @@ class CellProlongation:
         """P x of every row x (n, coarse cells), on one rank."""
         found = rows
         for P in self._factors:
-            found = products(P, found)
+            lines = isinstance(P, LineProduct)
+            found = P.many(found) if lines else products(P, found)
         if self._regular is not None and self._irregular is not None:
             found *= self._regular.getArray(readonly=True)
             found += products(self._irregular, rows)
@@ -107,9 +113,34 @@ def _stencils(coarse: Grid, fine: Grid, points: int) -> list[Stencil]:
     ]
 
 
-def _factors(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> list[PETSc.Mat]:
+def _factors(
+    coarse: Grid, fine: Grid, stencils: list[Stencil]
+) -> list[PETSc.Mat] | list[LineProduct]:
     """One for each axis along which the grids differ; one in all where their cells lie on ranks in
     another way, so that nothing lies between."""
+    lies_alike = coarse.layout.processes == fine.layout.processes
+    if lies_alike and fine.size >= CELLS:
+        return _lines(coarse, fine, stencils[0][0].shape[1])
+    return _matrices(coarse, fine, stencils)
+
+
+def _lines(coarse: Grid, fine: Grid, points: int) -> list[LineProduct]:
+    """By compiled loops."""
+    found, given = list[LineProduct](), coarse.layout
+    for d in range(fine.dim):
+        if coarse.shape[d] == fine.shape[d]:
+            continue
+        counts = list(given.counts)
+        counts[d] = fine.layout.counts[d]
+        after = Layout(tuple(counts), fine.layout.rank)
+        ends = coarse.edges[d], fine.centers[d], points, coarse.periodic(d)
+        stencil = line_stencil(coarse.centers[d], *ends)
+        found.append(LineProduct(fine.comm, given, after, d, *stencil))
+        given = after
+    return found
+
+
+def _matrices(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> list[PETSc.Mat]:
     given, wanted = coarse.layout, fine.layout
     changed = [d for d in range(fine.dim) if coarse.shape[d] != fine.shape[d]]
     together = given.processes != wanted.processes or not changed

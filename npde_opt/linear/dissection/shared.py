@@ -13,17 +13,27 @@ import numpy as np
 from npde_opt import reductions, traffic
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
-from npde_opt.linear.dissection.factors import BoxFactors, plan_of
+from npde_opt.linear.dissection.factors import BoxFactors, box_plan, plan_of
+from npde_opt.linear.dissection.plan import Plan
 from npde_opt.operators.halves import Planes
 from npde_opt.operators.stencils import StencilMatrix
 
 
-def shared_factors(grid: Grid, matrix: StencilMatrix) -> SharedFactors | None:
-    """Factors for the values of a matrix on several ranks, where they apply and pay: not under a
-    mask."""
+def shared_plan(grid: Grid, matrix: StencilMatrix) -> Plan | None:
+    """The order for a matrix on several ranks, where factors apply and pay: not under a mask."""
     if grid.comm.size == 1 or grid.mask is not None:
         return None
-    plan = plan_of(grid, matrix)
+    return plan_of(grid, matrix)
+
+
+def own_factors_take(grid: Grid, matrix: StencilMatrix) -> bool:
+    """Whether factors of our own take the values of a matrix, on any number of ranks."""
+    return (box_plan(grid, matrix) or shared_plan(grid, matrix)) is not None
+
+
+def shared_factors(grid: Grid, matrix: StencilMatrix) -> SharedFactors | None:
+    """Factors for the values of a matrix on several ranks; None where `shared_plan` is."""
+    plan = shared_plan(grid, matrix)
     return None if plan is None else SharedFactors(grid, BoxFactors(grid, plan))
 
 
