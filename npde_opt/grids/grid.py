@@ -20,6 +20,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.draws import normal_box
 from npde_opt.errors import InputError
+from npde_opt.grids.around import Around
 from npde_opt.grids.boundary import Boundary, boundaries_of
 from npde_opt.grids.cuts import balanced
 from npde_opt.grids.geometry import AXES, RADIAL_AXES, Geometry, check_radial, edges_of
@@ -353,6 +354,10 @@ class Grid:
         ]
         return [d for d in range(self.dim) if self.periodic(d) or not whole[d]]
 
+    @cached_property
+    def _around(self) -> Around:
+        return Around(self, self._exchanged)
+
     def ghosted(
         self, values: PETSc.Vec | np.ndarray, outside: float = 0.0
     ) -> np.ndarray:
@@ -365,6 +370,8 @@ class Grid:
             else values.getArray(readonly=True).reshape(self.local_shape, order="F")
         )
         columns = own.shape[: own.ndim - self.dim]
+        if not columns and own.dtype == float:
+            return self._around.of(own, outside)
         shape = [*columns, *(n + 2 for n in self.local_shape)]
         out = np.zeros(shape, order="F")
         if outside:

@@ -37,9 +37,7 @@ def _on_a_line(
 
 
 @compiled
-def _layer(
-    given: np.ndarray, beside: np.ndarray, outer: int, cell: int
-) -> np.ndarray:
+def _layer(given: np.ndarray, beside: np.ndarray, outer: int, cell: int) -> np.ndarray:
     """The layer of a cell, which others have from the last own one on."""
     n = np.uint64(given.shape[1])
     layer: np.ndarray = given[outer, cell] if cell < n else beside[cell - n, outer]

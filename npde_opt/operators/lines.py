@@ -45,7 +45,10 @@ class LineProduct:
         owned, rows = _ranges(given.counts[axis]), _ranges(wanted.counts[axis])
         first, last = owned[at]
         beside = list[np.ndarray]()
-        self._takes, self._gives = list[tuple[int, slice]](), list[tuple[int, list[int]]]()
+        self._takes, self._gives = (
+            list[tuple[int, slice]](),
+            list[tuple[int, list[int]]](),
+        )
         """Of other ranks: which cells beside the own ones come from it, and which own ones it
         needs."""
         count, needed = 0, [_needed(cells[b:e], weights[b:e]) for b, e in rows]

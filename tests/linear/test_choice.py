@@ -49,6 +49,19 @@ def test_the_table_of_problems(shape, cycle, reuse, expected):
     assert choice(grid, cycle, True, reuse).recipe == expected
 
 
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("reuse", "expected"),
+    [(Reuse(10, 6), "planes"), (STEPS, "direct"), (PRIOR, "direct")],
+)
+def test_two_ranks_choose_as_one_does(reuse, expected):
+    """With factors of our own on both, and messages that cost what they do."""
+    grid = Grid((128, 128), boundaries=ENDS)
+    solver = LinearSolver(StencilMatrix(grid), grid, PREFIX, reuse=reuse)
+    assert solver.recipe == expected
+    solver.destroy()
+
+
 def test_factors_that_take_too_much_memory_are_never_chosen():
     grid = Grid((1200, 1200), boundaries=ENDS)
     assert not choice(grid, "planes", True, Reuse(1, 10**9)).is_passed(1e6)

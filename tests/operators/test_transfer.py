@@ -1,4 +1,5 @@
-"""P of cells between grids, from a factor an axis, beside products of one-dimensional weights."""
+"""P of cells between grids, from a factor an axis, beside products of one-dimensional weights; and
+its loops along lines beside its matrices."""
 
 from __future__ import annotations
 
@@ -9,7 +10,12 @@ import pytest
 
 from npde_opt.grids import Grid
 from npde_opt.operators import CellProlongation
+from npde_opt.operators.lines import LineProduct
 from npde_opt.operators.transfer import line_stencil
+
+CELLS = "npde_opt.operators.transfer.CELLS"
+ENDS = [(), ("x",), ("y",), ("x", "y")]
+"""Periodic axes."""
 
 
 def whole(coarse, fine, active, points):
@@ -42,7 +48,11 @@ def whole(coarse, fine, active, points):
 @pytest.mark.parametrize("cubic", [False, True])
 @pytest.mark.parametrize("shape", [(17, 20), (16, 5, 3)])
 @pytest.mark.parametrize("masked", [False, True])
-def test_factors_are_the_product_of_lines_and_have_its_transpose(shape, masked, cubic):
+@pytest.mark.parametrize("loops", [False, True])
+def test_factors_are_the_product_of_lines_and_have_its_transpose(
+    shape, masked, cubic, loops, monkeypatch
+):
+    monkeypatch.setattr(CELLS, 0 if loops else 1 << 40)
     rng = np.random.default_rng(2)
     active = rng.random(shape) > 0.2 if masked else np.ones(shape, bool)
     sides = {"y-": "periodic", "y+": "periodic"}
@@ -61,4 +71,59 @@ def test_factors_are_the_product_of_lines_and_have_its_transpose(shape, masked, 
     P.multTranspose(y, x)
     expected = np.tensordot(back, wanted, len(shape))
     np.testing.assert_allclose(coarse.view(x), expected[coarse.local_slice], atol=1e-13)
+    P.destroy()
+
+
+def both_ways(coarse, fine, cubic, given, back):
+    """P given and P^T back of owned cells, and whether loops made them."""
+    P = CellProlongation(coarse, fine, cubic)
+    loops = any(isinstance(factor, LineProduct) for factor in P._factors)
+    x, y = coarse.create_scalar(), fine.create_scalar()
+    coarse.view(x)[...] = given[coarse.local_slice]
+    P.mult(x, y)
+    up = fine.view(y).copy()
+    fine.view(y)[...] = back[fine.local_slice]
+    P.multTranspose(y, x)
+    down = coarse.view(x).copy()
+    P.destroy()
+    return up, down, loops
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("cubic", [False, True])
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize(
+    "shape", [(40,), (9, 7), (64, 50), (33, 8, 12), (5, 4, 40), (128, 3)]
+)
+def test_loops_do_what_matrices_do(shape, ends, cubic, monkeypatch):
+    """Boxes of a cell or two, whose stencils reach over more than one rank, among them."""
+    axes = [a for a in ends if a in "xyz"[: len(shape)]]
+    sides = {a + side: "periodic" for a in axes for side in "-+"}
+    edges = [np.linspace(0, 1, n + 1) ** 1.3 for n in shape]
+    fine = Grid(shape, edges=edges, boundaries=sides)
+    coarse = fine.coarsen(4)
+    rng = np.random.default_rng(3)
+    given, back = (rng.standard_normal(grid.shape) for grid in (coarse, fine))
+    found = []
+    for cells in (1 << 40, 0):
+        monkeypatch.setattr(CELLS, cells)
+        found.append(both_ways(coarse, fine, cubic, given, back))
+    (up, down, _), (up_by_loops, down_by_loops, loops) = found
+    # Else cells go to other ranks.
+    assert loops == (coarse.layout.processes == fine.layout.processes)
+    np.testing.assert_allclose(up_by_loops, up, atol=1e-13)
+    np.testing.assert_allclose(down_by_loops, down, atol=1e-13)
+    comm = fine.comm
+    over, under = (
+        np.vdot(up_by_loops, back[fine.local_slice]),
+        np.vdot(down_by_loops, given[coarse.local_slice]),
+    )
+    assert comm.allreduce(over) == pytest.approx(comm.allreduce(under), rel=1e-10)
+
+
+@pytest.mark.parallel([1, 2])
+def test_large_grids_take_loops():
+    fine = Grid((128, 96))
+    P = CellProlongation(fine.coarsen(8), fine, True)
+    assert all(isinstance(factor, LineProduct) for factor in P._factors)
     P.destroy()

@@ -51,8 +51,12 @@ class SharedFactors:
         self._shape = grid.shape[::-1]
         self._places = np.concatenate([_numbers(layout) for layout in layouts])
         """Of what ranks have in turn, in the order of the whole grid, x fastest."""
+        self._lie_in_order = bool(np.all(np.diff(self._places) == 1))
+        """Whether ranks in turn have what the grid has in turn: boxes are cut across the last axis
+        only."""
         first = sum(self._counts[: grid.comm.rank])
         self._own = self._places[first : first + grid.layout.local_size]
+        self._range = slice(first, first + grid.layout.local_size)
         self._given, self._found, self._parts = (np.empty(grid.size) for _ in range(3))
 
     def update(self, planes: Planes) -> bool:
@@ -70,13 +74,18 @@ class SharedFactors:
         """Own x of A x = b, x fastest; they may be one array."""
         self._gather(b)
         self._whole.solve(self._given, self._found)
-        np.take(self._found, self._own, out=x, mode="clip")
+        if self._lie_in_order:
+            np.copyto(x, self._found[self._range])
+        else:
+            np.take(self._found, self._own, out=x, mode="clip")
 
     def _gather(self, own: np.ndarray) -> None:
         """What all ranks have, in the order of the grid."""
         traffic.summed()
-        self._comm.Allgatherv(own, [self._parts, self._counts])
-        self._given[self._places] = self._parts
+        gathered = self._given if self._lie_in_order else self._parts
+        self._comm.Allgatherv(own, [gathered, self._counts])
+        if not self._lie_in_order:
+            self._given[self._places] = self._parts
 
 
 def _numbers(layout: Layout) -> np.ndarray:

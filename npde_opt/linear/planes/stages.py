@@ -383,31 +383,42 @@ def inverted(A: np.ndarray, least: float) -> np.ndarray:
 def _definite_inverse(S: np.ndarray, least: float) -> np.ndarray:
     """Of a matrix of diagonal 1 that is positive definite but for rounding: what reactions and
     masses add where nothing else holds the mean may be less than the rounding of its values."""
+    found = inverse_by_halves(S)
+    # An eigenvalue of it is no larger than a sum of a row.
+    if found is not None and np.abs(found).sum(axis=1).max() * least < 1:
+        return found
     diagonal = np.einsum("ii->i", S)
     whole = diagonal.copy()
     try:
         diagonal -= least
         np.linalg.cholesky(S)
     except np.linalg.LinAlgError:
-        diagonal[...] = whole
-        values, vectors = np.linalg.eigh(S)
-        return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
+        found = None
     diagonal[...] = whole
-    return inverse_by_halves(S)
+    if found is not None:
+        return found
+    values, vectors = np.linalg.eigh(S)
+    return np.asarray((vectors / np.maximum(values, least)) @ vectors.T)
 
 
-def inverse_by_halves(S: np.ndarray) -> np.ndarray:
+def inverse_by_halves(S: np.ndarray) -> np.ndarray | None:
     """Of a symmetric positive definite matrix, in half the time of one that may be any:
 
     [P Q; Q^T R]^-1 = [P^-1 + U T^T, -U; -U^T, C^-1],   T = P^-1 Q, C = R - Q^T T, U = T C^-1
+
+    None where it is not positive definite, as it is where P and C are.
     """
     half = len(S) // 2
     if half < SMALL:
-        return np.asarray(np.linalg.inv(S))
+        return _small_inverse(S)
     Q = S[:half, half:]
     P_inverse = inverse_by_halves(S[:half, :half])
+    if P_inverse is None:
+        return None
     T = P_inverse @ Q
     C_inverse = inverse_by_halves(S[half:, half:] - Q.T @ T)
+    if C_inverse is None:
+        return None
     U = T @ C_inverse
     found = np.empty_like(S)
     np.add(P_inverse, U @ T.T, out=found[:half, :half])
@@ -415,3 +426,12 @@ def inverse_by_halves(S: np.ndarray) -> np.ndarray:
     found[half:, :half] = found[:half, half:].T
     found[half:, half:] = C_inverse
     return found
+
+
+def _small_inverse(S: np.ndarray) -> np.ndarray | None:
+    """None where it is not positive definite."""
+    try:
+        np.linalg.cholesky(S)
+        return np.asarray(np.linalg.inv(S))
+    except np.linalg.LinAlgError:
+        return None
