@@ -97,8 +97,9 @@ def steihaug(
             break
         if kept is not None:
             z.copy(p)
-            for old, overlap in zip(kept, dots(z, [d.hp for d in kept]), strict=True):
-                p.axpy(-overlap / old.curvature, old.p)
+            overlaps = zip(kept, dots(z, [d.hp for d in kept]), strict=True)
+            shares = [-overlap / old.curvature for old, overlap in overlaps]
+            p.maxpy(shares, [old.p for old in kept])
             rz = r.dot(p)
         else:
             p.aypx(rz / previous, z)

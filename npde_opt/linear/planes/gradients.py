@@ -89,6 +89,7 @@ class PlaneCG:
         self.shape = cycle.levels[0].shape
         self._matrix: tuple[np.ndarray, tuple[np.ndarray, ...]]
         """The diagonal and couplings, in double precision."""
+        self._sums = np.empty(2)
         self.true_residual: float | None = None
         """|b - A x| of the last solve, where it was formed at its end."""
         self._set_precision(SINGLE)
@@ -219,26 +220,28 @@ class PlaneCG:
 
     def _total(self, own: float) -> float:
         """The sum over all ranks. Collective."""
-        return float(self._totals(own)[0])
+        return self._totals(own)[0]
 
-    def _totals(self, *own: float) -> np.ndarray:
+    def _totals(self, *own: float) -> tuple[float, ...]:
         """Sums over all ranks in one message. Collective.
 
         All ranks take the same steps between the maximum at the beginning of a solve and its end:
         places are not compared here, which would take as long as the sum.
         """
-        found = np.array(own, float)
-        if self.comm.size > 1:
-            traffic.summed()
-            self.comm.Allreduce(MPI.IN_PLACE, found)
-        return found
+        if self.comm.size == 1:
+            return own
+        traffic.summed()
+        sums = self._sums[: len(own)]
+        sums[:] = own
+        self.comm.Allreduce(MPI.IN_PLACE, sums)
+        return tuple(sums.tolist())
 
     def _precondition(self, state: _State) -> None:
         """z, with r^T z and the norm."""
         rz, zz = self.cycle.cycle()
         scale = self.cycle.scale
         both = self._totals(rz, zz)
-        state.rz = rz = float(both[0])
+        state.rz = rz = both[0]
         if self.norm == UNPRECONDITIONED:
             state.norm = math.sqrt(state.rr) * state.unit
         elif self.norm == NATURAL:
