@@ -97,6 +97,18 @@ class LineProduct:
         self._forward.put(GIVEN, self._nothing[0])
         self._forward.put(FOUND, self._nothing[1])
 
+    def many(self, rows: np.ndarray) -> np.ndarray:
+        """W x of every row x (n, cells), on one rank."""
+        given = np.ascontiguousarray(rows)
+        found = np.empty((len(given), self._sizes[0]))
+        for x, y in zip(given, found, strict=True):
+            self._forward.put(GIVEN, x.reshape(self._x))
+            self._forward.put(FOUND, y.reshape(self._y))
+            self._forward()
+        self._forward.put(GIVEN, self._nothing[0])
+        self._forward.put(FOUND, self._nothing[1])
+        return found
+
     def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None:
         """x = W^T y."""
         found, requests = x.getArray().reshape(self._x), list[MPI.Request]()

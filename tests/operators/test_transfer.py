@@ -127,3 +127,18 @@ def test_large_grids_take_loops():
     P = CellProlongation(fine.coarsen(8), fine, True)
     assert all(isinstance(factor, LineProduct) for factor in P._factors)
     P.destroy()
+
+
+@pytest.mark.parametrize("shape", [(40, 36), (12, 9, 8)])
+def test_many_at_once_are_one_after_the_other(shape, monkeypatch):
+    monkeypatch.setattr(CELLS, 0)
+    fine = Grid(shape)
+    coarse = fine.coarsen(4)
+    P = CellProlongation(coarse, fine, True)
+    rows = np.random.default_rng(4).standard_normal((3, coarse.layout.size))
+    found, x, y = P.many(rows), coarse.create_scalar(), fine.create_scalar()
+    for row, image in zip(rows, found, strict=True):
+        x.getArray()[:] = row
+        P.mult(x, y)
+        np.testing.assert_array_equal(image, y.getArray())
+    P.destroy()
