@@ -20,8 +20,7 @@ from npde_opt.aliases import Record
 from npde_opt.curvatures import curvatures
 from npde_opt.errors import collective
 from npde_opt.grids import Grid
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import CellProlongation
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn

@@ -12,7 +12,7 @@ import numpy as np
 
 from npde_opt.errors import InputError
 from npde_opt.misfits import Misfit, SoftmaxCrossEntropy
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.observations import DataBlock
 
 Score = Callable[[Misfit, DataBlock], np.ndarray]

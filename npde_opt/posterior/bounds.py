@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt import reductions
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 
 NEAR = 1e-6
 """Distance from a bound, relative to 1 + its size, that is none."""

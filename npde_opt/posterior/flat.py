@@ -12,7 +12,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import InputError
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters.draws import normal
 
 SHARE = 1e-6

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import column, gram

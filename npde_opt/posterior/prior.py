@@ -17,8 +17,7 @@ from petsc4py import PETSc
 from npde_opt import reductions
 from npde_opt.errors import InputError
 from npde_opt.linear.accuracy import solved_to
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.optimizers.conjugate_gradients import steihaug
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child

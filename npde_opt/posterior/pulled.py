@@ -15,8 +15,7 @@ from functools import cached_property
 
 from petsc4py import PETSc
 
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 
 Gradient = Callable[[PETSc.Vec], tuple[float, PETSc.Vec]]
 """g(m) and g'(m), which is the caller's. Collective."""

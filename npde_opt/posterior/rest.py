@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from petsc4py import PETSc
 
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 
 
 class Rest(Objective):

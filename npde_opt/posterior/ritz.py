@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.linear.accuracy import solved_to
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.parameters.draws import child
 from npde_opt.posterior.columns import (

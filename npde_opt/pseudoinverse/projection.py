@@ -31,8 +31,7 @@ from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.forward.interface import ForwardMap
 from npde_opt.misfits import Misfit
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.observations import DataBlock, DataLayout, Metric
 from npde_opt.observations.data import ALL
 from npde_opt.pseudoinverse.fold import Fold

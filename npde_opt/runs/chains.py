@@ -25,8 +25,7 @@ from npde_opt.cases.posterior_tables import SamplingTable
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, collective
 from npde_opt.io.checkpoint import find_checkpoint, save_checkpoint
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.posterior import Laplace
 from npde_opt.posterior.columns import column, gram, mapped

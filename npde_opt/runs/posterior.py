@@ -23,8 +23,7 @@ from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform, write_vtk
 from npde_opt.io.zarr_writer import ZarrStore
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.posterior import Laplace, PosteriorSettings
 from npde_opt.posterior.bounds import held
 from npde_opt.posterior.predictions import coverage, resolution, spread

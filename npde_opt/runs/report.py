@@ -19,8 +19,7 @@ from npde_opt.errors import InputError
 from npde_opt.forward import Steady
 from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 from npde_opt.reductions import largest
 from npde_opt.restarts import Found

@@ -13,8 +13,7 @@ import numpy as np
 
 from npde_opt.aliases import Record
 from npde_opt.linear.measured import Solves, measured
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.reductions import largest, total
 
 if TYPE_CHECKING:

@@ -27,8 +27,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.errors import SolverError, collective, without_frames
-from npde_opt.objective import Objective
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters.draws import child
 from npde_opt.sampling.reference import Reference
 

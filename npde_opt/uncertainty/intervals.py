@@ -27,7 +27,7 @@ from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.misfits import Huber, StudentT
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.optimizers.information import Information
 from npde_opt.packages import statistics
 from npde_opt.parameters import GAIN, ParameterSpace, Unknown

@@ -16,7 +16,7 @@ import numpy as np
 from petsc4py import PETSc
 
 from npde_opt.errors import SolverError
-from npde_opt.objective_at import ObjectiveAt
+from npde_opt.objective import ObjectiveAt
 from npde_opt.parameters import ParameterSpace
 
 FLAT = 0.2
