@@ -7,11 +7,14 @@ Messages are under way while owned cells are copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npde_opt.grids.halo import Cells
 from npde_opt.grids.layout import Layers
+
+if TYPE_CHECKING:
+    from npde_opt.grids.halo import Cells
 
 
 class Around:
