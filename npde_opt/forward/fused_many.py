@@ -75,7 +75,7 @@ class ManySteps(FusedBase, Runs):
         assert isinstance(looks, Looks)
         checks = self._checks(n, u, rows, most, looks)
         done = self._done(whole, rows, dts, first, checks)
-        self._looked(n, checks, looks)
+        self._looked(n, checks, looks, done // stages if done < dts.size else None)
         return done // stages
 
     def _done(
@@ -125,12 +125,16 @@ class ManySteps(FusedBase, Runs):
             every,
         )
 
-    def _looked(self, n: int, checks: Checks, looks: Looks) -> None:
-        """Tells who watches of the looks on the way from u_n."""
+    def _looked(self, n: int, checks: Checks, looks: Looks, ended: int | None) -> None:
+        """Tells who watches of the looks on the way from u_n, on which the loop `ended` early after
+        so many steps."""
         _, count, due, seen = checks.turns.tolist()
         if count == looks.watch.looks:
             return
         looks.due = n + due // self.scheme.stages
+        if ended is not None:
+            # The sample may be of the state that the loop did not take, and does not tell it.
+            looks.due = min(looks.due, n + ended)
         step, allowed = checks.last.tolist()
         kept = checks.kept[:, :seen]
         looks.watch.looked(count, kept, checks.sizes, step, allowed)

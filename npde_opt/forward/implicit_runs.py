@@ -180,7 +180,7 @@ class ImplicitRuns(Stepper, Runs):
         if not left[0] <= DIRECT:
             return 0
         if isinstance(looks, Looks):
-            self._looked(n, looks, watched)
+            self._looked(n, looks, watched, done if done < until - n else None)
         return done
 
     def _stages(self, n: int, stop: int) -> np.ndarray:
@@ -212,12 +212,16 @@ class ImplicitRuns(Stepper, Runs):
             np.array([every]),
         ]
 
-    def _looked(self, n: int, looks: Looks, watched: Sequence[np.ndarray]) -> None:
-        """Tells who watches of the looks on the way from u_n."""
+    def _looked(
+        self, n: int, looks: Looks, watched: Sequence[np.ndarray], ended: int | None
+    ) -> None:
+        """Tells who watches of the looks on the way from u_n, on which the loop `ended` early after
+        so many steps."""
         _, kept, _, sizes, turns, last, _, _ = watched
         _, count, due, seen = turns.tolist()
         if count > looks.watch.looks:
-            looks.due = n + due
+            # The sample may be of the state that the loop did not take, and does not tell it.
+            looks.due = n + due if ended is None else min(n + due, n + ended)
             looks.watch.looked(count, kept[None, :seen], sizes, *last.tolist())
 
     def back(

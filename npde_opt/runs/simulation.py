@@ -97,7 +97,12 @@ class Simulation(Opened[Case]):
         none = [[None] * len(share.sizes)] * count
         with collective(world):
             data = case.measurements(share).data(none, clean, case.seed, "")
-        return share, data.observed
+        kept = data.observed
+        for part in data.held_out:
+            # What is not fitted is simulated as well.
+            pairs = zip(kept, part.observed, strict=True)
+            kept = [np.where(np.isnan(y), held, y) for y, held in pairs]
+        return share, kept
 
     def _store(self, names: list[str], share: Share, data: list[np.ndarray]) -> None:
         """The arrays of a .npz file, which pass through rank 0 in runs. Collective."""

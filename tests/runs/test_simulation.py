@@ -8,7 +8,7 @@ from fits import case_of, every
 from mpi4py import MPI
 
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, SolverError
 from npde_opt.io.fields import open_stored, read_field
 from npde_opt.runs import drawing, states
 from npde_opt.runs.folder import SIMULATED, RunDirectory
@@ -115,6 +115,81 @@ def test_noise_is_added_where_it_is_asked_for(tmp_path):
     np.testing.assert_allclose(clean[0, :, 1], 0.5, atol=1e-12)  # by symmetry
     away = (noisy - clean) / 0.125
     assert np.all(away != 0) and np.abs(away).max() < 5
+
+
+HELD_OUT = (
+    MOVING.rstrip()
+    + "\n"
+    + """\
+[[observation]]
+points = [[0.3]]
+times = [1.0]
+sigma = 0.125
+held_out = true
+"""
+)
+
+
+@pytest.mark.parallel([1, 2])
+def test_what_is_held_out_is_simulated_with_noise_too(tmp_path):
+    case = case_of(tmp_path, HELD_OUT)
+    clean = np.load(simulated(case) / SIMULATED)["observation_1"]
+    noisy = np.load(simulated(case, noise=True) / SIMULATED)["observation_1"]
+    away = (noisy - clean) / 0.125
+    assert away.size == 1 and 0 < np.abs(away).max() < 5
+
+
+PULSE = """
+[grid]
+shape = [12, 12]
+[equation]
+species = ["u", "v"]
+known = { D = 1e-12, F = 9.6, k = 480.0 }
+[[equation.terms]]
+diffusion = "D"
+species = "u"
+[[equation.terms]]
+diffusion = "D"
+species = "v"
+[[equation.terms]]
+kinetics = { u = "-k*u*exp(-((v - 0.5)/0.08)**2)", v = "F*v*(1 - v)" }
+[time]
+times = { end = 2.0, steps = 160 }
+scheme = "explicit-euler"
+[[experiment]]
+initial = { u = "where(x < 0.5, 1.0, 1e-3)", v = "where(x < 0.5, 0.0, 0.04)" }
+[[observation]]
+times = [2.0]
+"""
+RIDGE = """
+[grid]
+shape = [64, 64]
+[equation]
+terms = [
+    { diffusion = "D" },
+    { kinetics = { u = "6*u*(1 - u/3) - tanh((u - 0.5)/0.005) - 1" } },
+]
+known = { D = 1e-5 }
+recipe = "direct"
+[time]
+times = { end = 8.0, steps = 400 }
+scheme = "imex-euler"
+[[experiment]]
+initial = { u = "0.05 + 0.01*x" }
+[[observation]]
+times = [8.0]
+"""
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize(
+    ("text", "limit"), [(PULSE, "0.0043"), (RIDGE, "0.01034")], ids=["euler", "imex"]
+)
+def test_rates_that_grow_in_mid_call_are_refused(text, limit, tmp_path):
+    """Kinetics that are fast in passing: a loop over many steps finds them after looks of its own,
+    and ends there."""
+    with pytest.raises((SolverError, InputError), match=f"stability limit {limit}"):
+        simulated(case_of(tmp_path, text))
 
 
 @pytest.mark.parallel([1, 2, 3])
