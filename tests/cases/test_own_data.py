@@ -86,12 +86,14 @@ def test_they_are_those_of_one_group(tmp_path, more):
         8 * found.share.total * len(found.numbers)
     )
     assert value(case, several) == pytest.approx(wanted, rel=1e-9)
-    every, there = found.of_all(several), whole.share.order
+    # In a report all ranks share them, as those of one group do.
+    every = found.of_all(COMM, 3)
     assert len(every.observed) == 3
+    np.testing.assert_array_equal(every.share.order, whole.share.order)
     for key in ("observed", "sigma", "noise"):
         pairs = zip(getattr(every, key), getattr(whole, key), strict=True)
         for a, b in pairs:
-            np.testing.assert_allclose(a[there], b, rtol=1e-12)
+            np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 @pytest.mark.parallel([2, 3])
