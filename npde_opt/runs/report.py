@@ -21,7 +21,7 @@ from npde_opt.functions.text import Expressions
 from npde_opt.io.vtk import write_vtk
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.parameters import ParameterSpace
-from npde_opt.reductions import largest
+from npde_opt.reductions import largest, total
 from npde_opt.restarts import Found
 from npde_opt.runs import noise, starts
 from npde_opt.runs.asked import PROFILE, SAMPLES, Asked
@@ -225,25 +225,27 @@ def what_is_open(
 def _figures(found: Found, at: ObjectiveAt) -> Record:
     """Of the objective, and of the work."""
     objective = found.objective
-    forward = model(objective)
+    forward, across = model(objective), objective.ensemble.across
+    steps = found.result.counters.get("steps", 0)
+    # Groups did those of their own experiments.
+    own = np.array([found.finest_solves, found.total_solves, steps], float)
+    finest, every, steps = map(int, total(across, own))
     metrics: Record = {
         "chi_squared": at.chi_squared(),
         "misfit": at.misfit,
         "regularization": at.regularization,
         "data": int(objective.data_count),
-        "finest_grid_solves": found.finest_solves,
-        "total_solves": found.total_solves,
+        "finest_grid_solves": finest,
+        "total_solves": every,
     }
     if not isinstance(forward, Steady):
         return metrics | {
-            "steps": found.result.counters.get("steps", 0),
+            "steps": steps,
             "recomputation_predicted": forward.storage.predicted,
             "recomputation_measured": forward.recomputation,
         }
     worst = float(forward.true_residual)
-    return metrics | {
-        "largest_residual_true": largest(objective.ensemble.across, worst)
-    }
+    return metrics | {"largest_residual_true": largest(across, worst)}
 
 
 # ---- against the truth, and derived -------------------------------------------------------------

@@ -96,6 +96,10 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         assert found[name]["objective"] == pytest.approx(
             found["one"]["objective"], rel=1e-6
         )
+    for count in ("finest_grid_solves", "total_solves"):
+        # Of all groups together.
+        one, groups = (found[name]["metrics"][count] for name in ("one", "groups"))
+        assert groups == one > 0
     for name in ("history.csv", "parameters.vti", "state-0.vti", "state-1.vti"):
         assert (tmp_path / "groups" / name).exists()
 
