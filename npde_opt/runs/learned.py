@@ -28,7 +28,7 @@ from npde_opt.uncertainty.intervals import Estimates
 
 if TYPE_CHECKING:
     from npde_opt.forward import Evolution, Linearization
-    from npde_opt.forward.evolution import EvolutionPoint
+    from npde_opt.forward.evolution_point import EvolutionPoint
 
 BINS = {1: 100, 2: 30}
 """Intervals a variable in which a function counts as seen or not; of more variables FEW."""

@@ -18,7 +18,7 @@ from npde_opt.reductions import largest, total
 
 if TYPE_CHECKING:
     from npde_opt.forward import Evolution, Linearization, Steady
-    from npde_opt.forward.evolution import EvolutionPoint
+    from npde_opt.forward.evolution_point import EvolutionPoint
 
 
 def model(objective: Objective) -> Steady | Evolution:
