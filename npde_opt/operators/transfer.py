@@ -116,20 +116,33 @@ def _stencils(coarse: Grid, fine: Grid, points: int) -> list[Stencil]:
 def _factors(
     coarse: Grid, fine: Grid, stencils: list[Stencil]
 ) -> list[PETSc.Mat] | list[LineProduct]:
-    """One for each axis along which the grids differ; one in all where their cells lie on ranks in
-    another way, so that nothing lies between."""
+    """One for each axis along which the grids differ; one in all where their boxes are cut along
+    other axes, so that nothing lies between."""
     lies_alike = coarse.layout.processes == fine.layout.processes
-    if lies_alike and fine.size >= CELLS:
-        return _lines(coarse, fine, stencils[0][0].shape[1])
-    return _matrices(coarse, fine, stencils)
+    changed = _changed(coarse, fine) if lies_alike else []
+    if changed and fine.size >= CELLS:
+        return _lines(coarse, fine, changed, stencils[0][0].shape[1])
+    return _matrices(coarse, fine, changed, stencils)
 
 
-def _lines(coarse: Grid, fine: Grid, points: int) -> list[LineProduct]:
+def _changed(coarse: Grid, fine: Grid) -> list[int]:
+    """Axes along which cells differ, or the ranks that have them: boxes with inactive cells are cut
+    by the active ones, which may move the cuts of an axis whose cells stay."""
+    cuts = coarse.layout.counts, fine.layout.counts
+    return [
+        d
+        for d in range(fine.dim)
+        if cuts[0][d] != cuts[1][d]
+        or not np.array_equal(coarse.edges[d], fine.edges[d])
+    ]
+
+
+def _lines(
+    coarse: Grid, fine: Grid, changed: Sequence[int], points: int
+) -> list[LineProduct]:
     """By compiled loops."""
     found, given = list[LineProduct](), coarse.layout
-    for d in range(fine.dim):
-        if coarse.shape[d] == fine.shape[d]:
-            continue
+    for d in changed:
         counts = list(given.counts)
         counts[d] = fine.layout.counts[d]
         after = Layout(tuple(counts), fine.layout.rank)
@@ -140,11 +153,14 @@ def _lines(coarse: Grid, fine: Grid, points: int) -> list[LineProduct]:
     return found
 
 
-def _matrices(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> list[PETSc.Mat]:
+def _matrices(
+    coarse: Grid, fine: Grid, changed: Sequence[int], stencils: list[Stencil]
+) -> list[PETSc.Mat]:
+    """Args:
+    changed: axes of a factor each; one factor in all where there are none.
+    """
     given, wanted = coarse.layout, fine.layout
-    changed = [d for d in range(fine.dim) if coarse.shape[d] != fine.shape[d]]
-    together = given.processes != wanted.processes or not changed
-    groups = [list(range(fine.dim))] if together else [[d] for d in changed]
+    groups = [[d] for d in changed] or [list(range(fine.dim))]
     found = list[PETSc.Mat]()
     for group in groups:
         counts = [(wanted if d in group else given).counts[d] for d in range(fine.dim)]

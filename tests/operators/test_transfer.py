@@ -121,6 +121,29 @@ def test_loops_do_what_matrices_do(shape, ends, cubic, monkeypatch):
     assert comm.allreduce(over) == pytest.approx(comm.allreduce(under), rel=1e-10)
 
 
+@pytest.mark.parallel([4])
+@pytest.mark.parametrize("loops", [False, True])
+def test_cuts_of_an_axis_whose_cells_stay_may_move(loops, monkeypatch):
+    """Boxes hold equal numbers of active cells, which thin stripes double on the coarse grid."""
+    monkeypatch.setattr(CELLS, 0 if loops else 1 << 40)
+    active = np.ones((14, 16), bool)
+    active[:7, ::2] = False
+    fine = Grid(active.shape, active=active)
+    coarse = fine.coarsen(8)
+    assert coarse.shape == (14, 8)
+    assert coarse.layout.processes == fine.layout.processes
+    assert coarse.layout.counts[0] != fine.layout.counts[0]
+    wanted = whole(coarse, fine, active, 4)
+    rng = np.random.default_rng(6)
+    given, back = (rng.standard_normal(grid.shape) for grid in (coarse, fine))
+    up, down, by_loops = both_ways(coarse, fine, True, given, back)
+    assert by_loops == loops
+    expected = np.tensordot(wanted, given, 2)
+    np.testing.assert_allclose(up, expected[fine.local_slice], atol=1e-13)
+    expected = np.tensordot(back, wanted, 2)
+    np.testing.assert_allclose(down, expected[coarse.local_slice], atol=1e-13)
+
+
 @pytest.mark.parallel([1, 2])
 def test_large_grids_take_loops():
     fine = Grid((128, 96))
