@@ -137,16 +137,24 @@ def _product_transposed(bands: np.ndarray, x: np.ndarray, y: np.ndarray) -> None
 
 @compiled
 def _left(
-    b: np.ndarray, x: np.ndarray, mass: np.ndarray, alpha: float, Ax: np.ndarray
-) -> tuple[float, float, float]:
-    """|b - S x|, |b| and |x|."""
-    left = size = found = 0.0
+    b: np.ndarray,
+    x: np.ndarray,
+    mass: np.ndarray,
+    alpha: float,
+    Ax: np.ndarray,
+    seen: np.ndarray,
+) -> None:
+    """Sets `seen` [5] to |b - S x|, |b|, |x|, x^T (b - S x) and x^T b."""
+    left = size = found = rest = energy = 0.0
     for i in range(b.size):
         r = b[i] - mass[i] * x[i] - alpha * Ax[i]
         left += r * r
         size += b[i] * b[i]
         found += x[i] * x[i]
-    return np.sqrt(left), np.sqrt(size), np.sqrt(found)
+        rest += x[i] * r
+        energy += x[i] * b[i]
+    seen[0], seen[1], seen[2] = np.sqrt(left), np.sqrt(size), np.sqrt(found)
+    seen[3], seen[4] = rest, energy
 
 
 @compiled
@@ -174,7 +182,7 @@ def forward(
         rates [row, unknown], place [n, j]: f_j and its row.
         extra [n s + i - 1, unknown]: e_i, or without rows where that is 0.
         states [n s + i, unknown]: the first row is u_0, the others are set.
-        found [n s + i - 1, 3]: set to |b - S x|, |b| and |x| of the solves.
+        found [n s + i - 1, 5]: set to what `_left` finds of the solves.
         work [i + 1, unknown]: overwritten.
     """
     size, stages = mass.size, weights.shape[0] - 1
@@ -211,9 +219,7 @@ def forward(
                 x[m] = b[m]
             _solve(lu[which[n, i]], pivots[which[n, i]], x)
             _product(bands[at[n, i]], x, products[i])
-            seen = _left(b, x, mass, alpha, products[i])
-            row = found[start + i - 1]
-            row[0], row[1], row[2] = seen[0], seen[1], seen[2]
+            _left(b, x, mass, alpha, products[i], found[start + i - 1])
 
 
 @compiled
@@ -238,7 +244,7 @@ def backward(
     Args:
         seen [n, unknown]: J_n, of n = 0 ... N.
         extra [n, i, unknown]: e_i, or without steps where that is 0.
-        multipliers [n s + i - 1, unknown], found [n s + i - 1, 3]: set, as in `forward`.
+        multipliers [n s + i - 1, unknown], found [n s + i - 1, 5]: set, as in `forward`.
         after [unknown]: set to lambda_0. work [4, unknown]: overwritten.
     """
     size, stages = mass.size, weights.shape[0] - 1
@@ -278,9 +284,7 @@ def backward(
                     x[m] = b[m]
                 _solve_transposed(lu[which[n, i]], pivots[which[n, i]], x)
                 _product_transposed(bands[at[n, i]], x, y)
-                left = _left(b, x, mass, alpha, y)
-                row = found[start + i - 1]
-                row[0], row[1], row[2] = left[0], left[1], left[2]
+                _left(b, x, mass, alpha, y, found[start + i - 1])
             for m in range(size):
                 result[m] += mass[m] * x[m]
         for m in range(size):

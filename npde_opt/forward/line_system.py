@@ -20,7 +20,7 @@ from npde_opt.forward.linear_part import LinearPart, Points
 from npde_opt.forward.schemes import Scheme
 from npde_opt.linear.banded import is_line
 from npde_opt.linear.measured import measuring, note
-from npde_opt.linear.residual import DIRECT, ROUNDING
+from npde_opt.linear.residual import DIRECT, ROUNDING, SINGULAR, is_singular, singular
 from npde_opt.machine_code import Kept
 from npde_opt.operators.patterns import Offset
 from npde_opt.terms.interface import TermAt
@@ -29,6 +29,8 @@ from npde_opt.terms.state import State
 LOOPS = "npde_opt.forward.line_loops"
 FACTOR = Kept(LOOPS, "factor", returns=True)
 FORWARD, BACKWARD = Kept(LOOPS, "forward"), Kept(LOOPS, "backward")
+MEASURES = 5
+"""Of a solve: what is left, |b|, |x|, and two energies (see line_loops.py)."""
 LEAST = 32
 """Steps from which on loops pay."""
 BYTES = 256_000_000
@@ -149,7 +151,7 @@ class LineSystem:
         states = np.empty((rows + 1, self.mass.size))
         states[0] = start
         added = np.empty((0, self.mass.size)) if extra is None else extra
-        found = np.zeros((rows, 3))
+        found = np.zeros((rows, MEASURES))
         sizes = steps.factors, steps.at, steps.steps, steps.weights
         work = np.empty((steps.stages + 2, self.mass.size))
         FORWARD(*self._system, *sizes, rates, place, added, states, found, work)
@@ -169,7 +171,7 @@ class LineSystem:
         """
         steps, size = self.steps, self.mass.size
         rows = steps.steps.size * steps.stages
-        multipliers, found = np.empty((rows, size)), np.zeros((rows, 3))
+        multipliers, found = np.empty((rows, size)), np.zeros((rows, MEASURES))
         added = np.empty((0, 1, size)) if extra is None else extra
         sizes = steps.factors, steps.at, steps.steps, steps.weights
         first, work = np.empty(size), np.empty((4, size))
@@ -186,16 +188,23 @@ class LineSystem:
         """The residuals of all solves; values that are not finite are for others to find."""
         steps = self.steps
         steps.solved += steps.solves
-        left, sizes, values = found.T
+        left, sizes, values, rests, energies = found.T
         rounding = ROUNDING * self._largest[steps.factors[:, 1:].ravel()]
         wrong = left > DIRECT * sizes + rounding * values
-        if not wrong.any() and not measuring():
+        suspect = left > SINGULAR * sizes
+        if not (wrong | suspect).any() and not measuring():
             return
-        relative = np.divide(left, sizes, out=np.zeros_like(left), where=left > 0)
+        with np.errstate(invalid="ignore"):  # inf / inf of states that overflow
+            relative = np.divide(left, sizes, out=np.zeros_like(left), where=left > 0)
         if wrong.any():
             worst = relative[wrong].max()
             said = f"the true residual |b - A x| / |b| of a direct solve is {worst:.2g}"
             raise SolverError(self.prefix, said, REMEDY)
+        for of in zip(
+            relative[suspect], rests[suspect], energies[suspect], strict=True
+        ):
+            if is_singular(*of):
+                raise singular(self.prefix, of[0])
         implicit = np.diagonal(steps.weights)[1:] != 0
         for residual in relative[np.tile(implicit, steps.steps.size)].tolist():
             note("newton" if steps.nonlinear else kind, residual, 1)

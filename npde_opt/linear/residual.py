@@ -11,7 +11,8 @@ rounding x is huge along the null space, and the energy is all rounding,
 
     x^T (b - A x) ~ x^T b,
 
-which tells the two apart.
+which tells the two apart. What passes solves the matrix as it is stored, whose eigenvalue that
+should be 0 is the one of its factors by chance: another right-hand side would say the same.
 """
 
 from __future__ import annotations

@@ -280,13 +280,13 @@ def test_wide_stencils_and_rows_that_are_exchanged():
     seen[2] = rng.standard_normal(n)
     start = u[0].copy()
     work = np.empty((4, n))
-    forward(*system, nothing, place, np.empty((0, n)), u, np.zeros((2, 3)), work)
+    forward(*system, nothing, place, np.empty((0, n)), u, np.zeros((2, 5)), work)
     expected = start
     for alpha in alphas:
         S = np.diag(mass) + alpha * dense
         expected = np.linalg.solve(S, mass * expected)
     np.testing.assert_allclose(u[2], expected, rtol=1e-8)
-    mu, left = np.empty((2, n)), np.zeros((2, 3))
+    mu, left = np.empty((2, n)), np.zeros((2, 5))
     first = np.empty(n)
     backward(*system, seen, np.empty((0, 1, n)), mu, left, first, work)
     np.testing.assert_allclose(first @ start, seen[2] @ expected, rtol=1e-9)
@@ -308,3 +308,37 @@ def test_what_fails_says_where(monkeypatch):
     with pytest.raises(SolverError, match=r"the state grew to .* in step 1 \(t ="):
         J.forward.linearize(m)
     J.destroy()
+
+
+def lost_step(seed, count=30):
+    """One step whose S = M + dt (A - M / dt) is dt A, which holds nothing."""
+    rng = np.random.default_rng(seed)
+    k = np.exp((0.5, 2.0)[seed % 2] * rng.standard_normal(count - 1))
+    mass = np.full(count, 1.0 / count)
+    bands = np.zeros((1, count, 3))
+    bands[0, 1:, 0] = bands[0, :-1, 2] = -k
+    bands[0, 1:, 1] += k
+    bands[0, :-1, 1] += k
+    bands[0, :, 1] -= mass / 0.1
+    steps = line_system.LineSteps(
+        SCHEMES["backward-euler"], np.array([0.0, 0.1]), False
+    )
+    b = rng.standard_normal(count)
+    return line_system.LineSystem(mass, bands, steps, "lost_"), b
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_steps_that_are_singular_to_rounding_are_told(backwards):
+    """But for one that rounding leaves right in the energy, as in linear/test_singular.py."""
+    told = 0
+    for seed in range(12):
+        system, b = lost_step(seed)
+        try:
+            if backwards:
+                system.backward(np.stack([0 * b, b]))
+            else:
+                system.forward(b, np.zeros((1, b.size)), np.zeros((1, 2), np.int64))
+        except SolverError as error:
+            assert "singular to rounding" in error.reason
+            told += 1
+    assert told >= 11
