@@ -122,7 +122,7 @@ class Observed:
         count = comm.bcast(len(every))
         # Of axis by axis: the points are the places of one observation.
         share = Share(comm, ((dim, count),))
-        whole = np.ascontiguousarray(every.T) if comm.rank == 0 else None
+        whole = every.T if comm.rank == 0 else None
         return count, np.ascontiguousarray(share.scattered(0, whole).T)
 
     def _random(self, count: int) -> np.ndarray:

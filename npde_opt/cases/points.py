@@ -36,9 +36,8 @@ def read_points(field: str, spec: Plain, sources: Sources, dim: int) -> np.ndarr
         field, spec, dataclasses.replace(sources, log=Log()), allow_nan=False
     )
     found = points_of(values, dim, field)
-    sources.log.note(
-        field, spec["file"], found, box=box_text([np.sort(x) for x in found.T])
-    )
+    ends = np.stack([found.min(axis=0), found.max(axis=0)], axis=1)
+    sources.log.note(field, spec["file"], found, box=box_text(list(ends)))
     return found
 
 
@@ -59,7 +58,7 @@ def _coordinate_columns(
     else:
         columns = axis_columns(field, table, sources, dim, scale)
     if wanted is None and not columns:
-        width = len(table.rows[0])
+        width = table.width
         if width != dim:
             allowed = f"{dim} of the columns of {table.path.name}: {table.columns}"
             raise InputError(f"{field}.column", "none", allowed)
@@ -139,7 +138,7 @@ def points_of(values: Plain, dim: int, field: str) -> np.ndarray:
         found.ndim != 2
         or found.shape[1] != dim
         or not len(found)
-        or not np.isfinite(found).all()
+        or not np.isfinite([found.min(), found.max()]).all()
     ):
         raise InputError(
             field,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,6 +22,9 @@ from npde_opt.io.stored import Stored
 MILLIMETRE = 1e-3
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 TEMPLATE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
+
+MANY = 1 << 20
+"""Numbers that are looked at together."""
 
 Edges = list[np.ndarray]
 
@@ -61,19 +65,29 @@ class Log:
         """
         if key in self.readings:
             return
-        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(1, bool)
-        there = values[~missing] if missing.any() else values
-        low, high = there.min(initial=np.inf), there.max(initial=-np.inf)
-        minus_low, high = reductions.largest(comm, np.array([-low, high], float))
-        own = [there.sum(dtype=float), there.size, missing.sum(), values.size]
-        whole, count, lost, size = reductions.total(comm, np.array(own, float))
+        ends, sums = np.full(2, -np.inf), np.zeros(4)
+        for part in _slabs(values):
+            missing = np.isnan(part) if part.dtype.kind == "f" else np.zeros(1, bool)
+            there = part[~missing] if missing.any() else part
+            low, high = there.min(initial=np.inf), there.max(initial=-np.inf)
+            ends = np.maximum(ends, [-low, high])
+            sums += there.sum(dtype=float), there.size, missing.sum(), part.size
+        minus_low, high = reductions.largest(comm, ends)
+        whole, count, lost, size = reductions.total(comm, sums)
         if not size:
             return
-        ends = (-minus_low, whole / count, high) if count else (np.nan,) * 3
-        low, mean, high = (float(x) for x in ends)
+        three = (-minus_low, whole / count, high) if count else (np.nan,) * 3
+        low, mean, high = (float(x) for x in three)
         self.readings[key] = Reading(
             origin, shape or values.shape, low, mean, high, int(lost), box
         )
+
+
+def _slabs(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Runs of an array's first axis, of MANY numbers or one index each."""
+    rows = np.atleast_1d(values)
+    step = max(MANY // max(rows[:1].size, 1), 1)
+    return (rows[first : first + step] for first in range(0, len(rows), step))
 
 
 @dataclass(frozen=True)

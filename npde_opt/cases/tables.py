@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from npde_opt.cases.sources import Sources
 from npde_opt.cases.typed import as_dict
 from npde_opt.errors import InputError
 from npde_opt.grids import AXES
+from npde_opt.io import streamed
 from npde_opt.io.fields import read_gridded
 from npde_opt.io.gridded import Gridded
 from npde_opt.io.missing import DECLARE, Used, is_one_of, numbers_of, undeclared
@@ -76,7 +78,10 @@ def read_values(
                 field, f"{values.size} values in {path.name}", f"{spec['shape']}"
             )
         values = values.reshape(spec["shape"])
-    values = np.asarray(values, float) * spec.get("scale", 1.0)
+    if isinstance(values, np.memmap):  # numbers of a large table, on their way
+        values *= spec.get("scale", 1.0)
+    else:
+        values = np.asarray(values, float) * spec.get("scale", 1.0)
     if not allow_nan:
         refuse_missing(field, path, values)
     sources.log.note(field, spec["file"], values)
@@ -111,14 +116,22 @@ def given(spec: Record) -> Record:
 
 
 def table_of(field: str, path: Path, spec: Record) -> Table:
-    """The text table of {file, ...} at a path."""
+    """The text table of {file, ...} at a path; of a large one perhaps the first rows only."""
     if not is_table(path):
         raise InputError(field, spec["file"], f"a text table ({', '.join(TEXT_FILES)})")
+    layout = _layout(spec)
+    with of_key(field):
+        if streamed.is_large(path):
+            with contextlib.suppress(streamed.Odd):
+                return streamed.head(path, layout)
+        return read_table(path, layout)
+
+
+def _layout(spec: Record) -> Layout:
     layout = {k: v for k, v in spec.items() if k in LAYOUT}
     if "missing" in layout and not isinstance(layout["missing"], list):
         layout["missing"] = [layout["missing"]]
-    with of_key(field):
-        return read_table(path, Layout(**layout))
+    return Layout(**layout)
 
 
 def axis_columns(
@@ -230,6 +243,8 @@ def without_codes(
 
 def refuse_missing(field: str, path: Path, values: np.ndarray) -> None:
     """Raises InputError unless there is a value everywhere."""
+    if not np.isnan(values.min(initial=0.0)):
+        return
     missing = np.argwhere(np.isnan(values))
     if len(missing):
         first = [int(i) for i in missing[0]]
@@ -244,26 +259,40 @@ def _text(field: str, path: Path, spec: Record, used: Used | None) -> np.ndarray
         if key in spec:
             allowed = f"an array of a binary file; {path.name} has columns"
             raise InputError(f"{field}.{key}", repr(spec[key]), allowed)
-    table = table_of(field, path, spec)
+    column = spec.get("column")
+    if streamed.is_large(path):
+        with contextlib.suppress(streamed.Odd):
+            found = streamed.columns(path, _layout(spec), partial(_chosen, field, spec))
+            return found if isinstance(column, list) else found[:, 0]
+    table = read_table(path, _layout(spec))
+    chosen = _chosen(field, spec, table)
     keep = np.ones(len(table.rows), bool)
-    for name, ends in spec.get("where", {}).items():
-        values = table.numbers(table.index(f"{field}.where", name))
-        keep &= (values >= ends[0]) & (values <= ends[1])
+    for place, low, high in chosen.ranges:
+        values = table.numbers(place)
+        keep &= (values >= low) & (values <= high)
     if not keep.any():
         allowed = f"ranges that hold some of the {keep.size} rows of {path.name}"
         raise InputError(f"{field}.where", spec["where"], allowed)
-    column = spec.get("column")
-    if column is None and len(table.rows[0]) > 1:
-        allowed = f"one of the columns of {path.name}: {table.columns}"
+    columns = [table.numbers(place, used)[keep] for place in chosen.columns]
+    return np.column_stack(columns) if isinstance(column, list) else columns[0]
+
+
+def _chosen(field: str, spec: Record, table: Table) -> streamed.Chosen:
+    """The columns of {file, ...}, and the ranges of others that choose rows."""
+    ranges = [
+        (table.index(f"{field}.where", name), ends[0], ends[1])
+        for name, ends in spec.get("where", {}).items()
+    ]
+    column, name = spec.get("column"), table.path.name
+    if column is None and table.width > 1:
+        allowed = f"one of the columns of {name}: {table.columns}"
         raise InputError(f"{field}.column", "none", allowed)
     if column == []:
-        raise InputError(
-            f"{field}.column", "[]", f"columns of {path.name}: {table.columns}"
-        )
+        allowed = f"columns of {name}: {table.columns}"
+        raise InputError(f"{field}.column", "[]", allowed)
     listed = column if isinstance(column, list) else [0 if column is None else column]
     places = [table.index(f"{field}.column", c) for c in listed]
-    columns = [table.numbers(place, used)[keep] for place in places]
-    return np.column_stack(columns) if isinstance(column, list) else columns[0]
+    return streamed.Chosen(places, ranges)
 
 
 def _rows(field: str, rows: Sequence[int], count: int) -> slice:

@@ -8,7 +8,7 @@ error that names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ from npde_opt.io.words import (
 SEPARATOR = re.compile(r"sep=.\Z", re.IGNORECASE)
 """What spreadsheets write above a table."""
 COMMENTS = ("#", "%", "//")
+POINTED = re.compile(r"\d\.|\.\d|\d[eE][+-]?\d")
+"""A decimal point, or an exponent."""
 BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 DELIMITERS = {
     ",": ",",
@@ -45,6 +47,10 @@ DELIMITERS = {
     "space": " ",
     "whitespace": " ",
 }
+
+
+Line = tuple[int, str]
+"""The number of a line, and its text."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,19 @@ class Table:
     unit_rows: list[list[str]]
     rows: list[list[str]]
     lines: list[int]
+    delimiter: str
     decimal: str
     missing: Sequence[str | float] | None
 
     @property
+    def width(self) -> int:
+        """Words of a row."""
+        return len(self.rows[0])
+
+    @property
     def columns(self) -> str:
         """What can be asked for."""
-        width = len(self.rows[0])
+        width = self.width
         return (
             ", ".join(self.names)
             if self.names
@@ -97,7 +109,7 @@ class Table:
         if (
             isinstance(column, int)
             and not isinstance(column, bool)
-            and 0 <= column < len(self.rows[0])
+            and 0 <= column < self.width
         ):
             return column
         places = [i for i, name in enumerate(self.names) if name == column]
@@ -133,7 +145,7 @@ class Table:
         """
         out = np.empty(len(self.rows))
         for i, row in enumerate(self.rows):
-            value = self._value(row[column])
+            value = self.value(row[column])
             if value is None:
                 raise InputError(
                     f"{self.path}, line {self.lines[i]}",
@@ -151,7 +163,9 @@ class Table:
         given = self.missing or ()
         return {*given, *gaps.numbers_of(given, any_number)}
 
-    def _value(self, word: str) -> float | None:
+    def value(self, word: str) -> float | None:
+        """The number that a word is, NaN where it stands for a missing one, None for another
+        word."""
         if word.lower() in gaps.WORDS or word in self._codes:
             return np.nan
         value = number(word, self.decimal)
@@ -186,13 +200,20 @@ def read_table(path: Path, layout: Layout = Layout()) -> Table:
         InputError: naming the file, and the line where it is one, for what cannot be read or is
             ambiguous.
     """
-    _check(path, layout)
+    check_layout(path, layout)
+    text = decoded(path, layout.encoding)
+    numbered = enumerate(re.split(r"\r\n|\r|\n", text), 1)
+    return table_of_lines(path, list(numbered)[layout.skip :], layout)
+
+
+def table_of_lines(path: Path, numbered: Iterable[Line], layout: Layout) -> Table:
+    """The table in lines of a file, with their numbers. Raises InputError as `read_table`."""
     with words_of_any_length():
-        return _table(path, layout)
+        return _table(path, numbered, layout)
 
 
-def _table(path: Path, layout: Layout) -> Table:
-    comments, lines = _lines(path, layout)
+def _table(path: Path, numbered: Iterable[Line], layout: Layout) -> Table:
+    comments, lines = _lines(numbered, layout)
     if not lines:
         raise InputError(
             str(path), "no rows", "a table with at least one row of numbers"
@@ -217,13 +238,21 @@ def _table(path: Path, layout: Layout) -> Table:
             "a table with at least one row of numbers",
         )
     width = len(names) or len(rows[0][1])
-    even = [_even(path, n, words, width) for n, words in rows]
+    even = [even_row(path, n, words, width) for n, words in rows]
     return Table(
-        path, names, units, even, [n for n, _ in rows], decimal, layout.missing
+        path,
+        names,
+        units,
+        even,
+        [n for n, _ in rows],
+        delimiter,
+        decimal,
+        layout.missing,
     )
 
 
-def _check(path: Path, layout: Layout) -> None:
+def check_layout(path: Path, layout: Layout) -> None:
+    """Raises InputError for what no layout is."""
     if layout.delimiter is not None and layout.delimiter not in DELIMITERS:
         raise InputError(
             f"delimiter of {path}",
@@ -240,24 +269,34 @@ def _check(path: Path, layout: Layout) -> None:
         raise InputError(f"skip of {path}", layout.skip, "a number of lines")
 
 
-def _lines(
-    path: Path, layout: Layout
-) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+def _lines(numbered: Iterable[Line], layout: Layout) -> tuple[list[Line], list[Line]]:
     """Comment lines (without their mark) and the others, with their numbers; lines of blanks and
     delimiters alone go."""
-    numbered = list(
-        enumerate(re.split(r"\r\n|\r|\n", decoded(path, layout.encoding)), 1)
-    )[layout.skip :]
-    comments: list[tuple[int, str]] = []
-    lines: list[tuple[int, str]] = []
-    words = {*gaps.SPREADSHEET, *(str(code).lower() for code in layout.missing or ())}
+    comments: list[Line] = []
+    lines: list[Line] = []
+    words = no_comments(layout)
     for n, text in numbered:
         plain = text.strip()
-        if plain.startswith(COMMENTS) and _first_word(plain) not in words:
+        if is_comment(plain, words):
             comments.append((n, plain.lstrip("#%/").strip()))
-        elif plain.strip(',;|\t "') and not SEPARATOR.match(plain):
+        elif is_row(plain):
             lines.append((n, text))
     return comments, lines
+
+
+def no_comments(layout: Layout) -> set[str]:
+    """Words that begin lines which are no comments, though they may begin like one."""
+    return {*gaps.SPREADSHEET, *(str(code).lower() for code in layout.missing or ())}
+
+
+def is_comment(plain: str, words: Container[str]) -> bool:
+    """Whether a line without blanks at its ends is one, `words` being `no_comments`."""
+    return plain.startswith(COMMENTS) and _first_word(plain) not in words
+
+
+def is_row(plain: str) -> bool:
+    """Whether a line that is no comment holds more than blanks and delimiters."""
+    return bool(plain.strip(',;|\t "')) and not SEPARATOR.match(plain)
 
 
 def _first_word(text: str) -> str:
@@ -268,9 +307,7 @@ def _first_word(text: str) -> str:
 def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     """The delimiter that nine lines of ten have: semicolon, tab, bar, comma (unless it is the
     decimal sign), else blanks."""
-    bare = [
-        re.sub(r",[ \t]+", ", ", re.sub(r'"([^"]*)"', _unquoted, t)) for _, t in lines
-    ]
+    bare = [_bare(text) for _, text in lines]
     few = 0.9 * (len(bare) - 1) if len(bare) > 1 else 1
     for delimiter in (";", "\t", "|"):
         if sum(delimiter in text.strip() for text in bare) >= few:
@@ -280,6 +317,11 @@ def _delimiter(path: Path, lines: list[tuple[int, str]], layout: Layout) -> str:
     if layout.decimal == ",":
         return "," if any('"' in text for _, text in lines) else " "
     return _comma(path, bare, layout)
+
+
+def _bare(text: str) -> str:
+    """A line without quotes, and with one blank behind commas that have some."""
+    return re.sub(r",[ \t]+", ", ", re.sub(r'"([^"]*)"', _unquoted, text))
 
 
 def _unquoted(word: re.Match[str]) -> str:
@@ -294,12 +336,9 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     title = bare[0] if body is not bare else ""
     if not any(re.search(r"\S,\S", text) for text in body):
         return ","  # with blanks beside
-    if all(
-        len(w := text.split()) > 1 and all(INNER.match(x) or NUMBER.match(x) for x in w)
-        for text in body
-    ):
+    if all(_between_blanks(text) for text in body):
         return " "
-    pointed = any(re.search(r"\d\.|\.\d|\d[eE][+-]?\d", text) for text in body)
+    pointed = any(POINTED.search(text) for text in body)
     if pointed or layout.decimal == ".":
         return ","
     counts = {text.count(",") for text in body}
@@ -322,6 +361,21 @@ def _comma(path: Path, bare: list[str], layout: Layout) -> str:
     return ","
 
 
+def _between_blanks(text: str) -> bool:
+    """Whether a line is several numbers between blanks, perhaps with decimal commas."""
+    words = text.split()
+    return len(words) > 1 and all(INNER.match(w) or NUMBER.match(w) for w in words)
+
+
+def commas_stay(rows: Iterable[str]) -> bool:
+    """Whether commas between the words of some rows without quotes separate them, whatever rows
+    come behind: one of these has decimal points, and one is not numbers between blanks."""
+    bare = [_bare(text) for text in rows]
+    return any(POINTED.search(text) for text in bare) and not all(
+        _between_blanks(text) for text in bare
+    )
+
+
 def _decimal(path: Path, rows: list[Row], delimiter: str) -> str:
     """',' where numbers have it and none has a point."""
     words = [w for _, row in rows for w in row]
@@ -337,7 +391,7 @@ def _decimal(path: Path, rows: list[Row], delimiter: str) -> str:
     return ","
 
 
-def _even(path: Path, line: int, words: list[str], width: int) -> list[str]:
+def even_row(path: Path, line: int, words: list[str], width: int) -> list[str]:
     """A row of `width` words; empty ones at its end may be more."""
     while len(words) > width and not words[-1]:
         words = words[:-1]
