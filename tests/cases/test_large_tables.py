@@ -55,7 +55,7 @@ def read(folder):
     points = measurements.observations[0].own_points
     values = measurements.measured()
     sigma = measurements.sigma(0, [own[0] for own in values])
-    noted = {k: v for k, v in measurements.sources.log.readings.items()}
+    noted = dict(measurements.sources.log.readings)
     return [points.at, *(own[0] for own in values), *sigma], noted
 
 
