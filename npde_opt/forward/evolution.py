@@ -13,7 +13,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.aliases import Coefficients
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.forward.coefficients import check_coefficients, known_values
 from npde_opt.forward.equation import Equation
 from npde_opt.forward.evolution_point import EvolutionCounters, EvolutionPoint
@@ -161,9 +161,10 @@ class Evolution:
         own = self.dtype.itemsize * len(self.equation.species) * grid.layout.local_size
         state = int(reductions.largest(grid.comm, own))
         runs = max(len(self.experiments), 1)
-        self.plans = storage.plans(
-            steps, state, self.scheme.stages, runs, grid.comm.size
-        )
+        with collective(grid.comm):
+            self.plans = storage.plans(
+                steps, state, self.scheme.stages, runs, grid.comm.size
+            )
 
     @property
     def storage(self) -> Plan:

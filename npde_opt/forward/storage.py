@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npde_opt.capacity import memory_available
 from npde_opt.errors import InputError
 from npde_opt.io.files import disk
 from npde_opt.lazily import loaded_lazily
@@ -181,13 +182,16 @@ class Storage:
             state: bytes of a state. stages: states a step.
 
         Raises:
-            InputError: where the budget does not hold one checkpoint a trajectory.
+            InputError: where the budget does not hold one checkpoint a trajectory, or this machine
+                not all states where there is none.
         """
         if self.forward_only:
             forward = Plan(steps, forward_only=True)
             return Plans(forward, forward, False)
         unit = state * stages
         budget = None if self.memory is None else self.memory / runs
+        if budget is None:
+            _check_room(steps, unit * runs)
         if budget is not None and budget < unit:
             least = f"at least {unit * runs * ranks:,} bytes for one checkpoint an experiment"
             given = f"{budget * runs * ranks:.4g} bytes"
@@ -202,6 +206,19 @@ class Storage:
             plan(steps, unit, unit, budget, share, self.folder),
             plan(steps, 2 * unit, both, least_both, share, self.folder),
             budget is None or 3 * steps * unit <= budget,
+        )
+
+
+def _check_room(steps: int, step_bytes: int) -> None:
+    """Raises InputError where all states are more than one rank of this machine can have."""
+    needed, there = float(steps) * step_bytes, memory_available()
+    if needed > there:
+        raise InputError(
+            "--memory",
+            f"none, for {steps:,} steps whose states take {needed / 1e9:,.3g} GB a rank",
+            f"a budget below the {there / 1e9:,.3g} GB that are there, such as --memory "
+            f"{there / 2e9:.1f}GB for all ranks: other states are computed again where they are "
+            "needed",
         )
 
 

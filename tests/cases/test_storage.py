@@ -8,6 +8,7 @@ from mpi4py import MPI
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError
+from npde_opt.forward import storage
 from npde_opt.forward.storage import Storage, Sweep
 
 CASE = """
@@ -38,9 +39,9 @@ steps = 1
 """
 
 
-def state(tmp_path, storage):
+def state(tmp_path, given):
     path = tmp_path / "case.toml"
-    path.write_text(CASE.replace("STORAGE", storage))
+    path.write_text(CASE.replace("STORAGE", given))
     case = load_case(path, MPI.COMM_SELF)
     on = case.on(case.grid(MPI.COMM_SELF))
     forward, m = on.forward([0], case.times()), on.start("truth")
@@ -53,14 +54,14 @@ def state(tmp_path, storage):
 
 def test_names_texts_numbers_and_fields_are_storage(tmp_path):
     expected = state(tmp_path, "'phi'")
-    for storage in ("'phi*c/2'", "{ expression = '1 + x' }"):
-        np.testing.assert_allclose(state(tmp_path, storage), expected, atol=1e-9)
+    for given in ("'phi*c/2'", "{ expression = '1 + x' }"):
+        np.testing.assert_allclose(state(tmp_path, given), expected, atol=1e-9)
     four = state(tmp_path, "4.0")
     assert np.abs(four).max() > 1.5 * np.abs(state(tmp_path, "1.0")).max()
 
 
 @pytest.mark.parametrize(
-    ("storage", "said"),
+    ("given", "said"),
     [
         ("'psi'", "equation.storage: got 'psi'; allowed: a coefficient"),
         ("'2*psi'", "equation.storage: got 'psi' at character 3"),
@@ -68,9 +69,9 @@ def test_names_texts_numbers_and_fields_are_storage(tmp_path):
         ("true", "equation.storage: got True"),
     ],
 )
-def test_what_is_wrong_is_told_by_its_key(tmp_path, storage, said):
+def test_what_is_wrong_is_told_by_its_key(tmp_path, given, said):
     with pytest.raises(InputError, match=said):
-        state(tmp_path, storage)
+        state(tmp_path, given)
 
 
 def test_a_steady_state_has_none(tmp_path):
@@ -107,3 +108,28 @@ def test_no_adjoint_of_a_sweep_that_goes_forward_only():
     sweep.forward()
     with pytest.raises(ValueError, match="forward only"):
         sweep.reverse(lambda n, needed: None)
+
+
+def test_all_states_have_to_fit_where_there_is_no_budget(tmp_path, monkeypatch):
+    """The message says how many steps, how many bytes, and what to do."""
+    monkeypatch.setattr(storage, "memory_available", lambda: 700.0)
+    said = (
+        "--memory: got none, for 4 steps whose states take 7.68e-07 GB a rank; allowed"
+    )
+    with pytest.raises(InputError, match=said):
+        state(tmp_path, "1.0")
+    monkeypatch.setattr(storage, "memory_available", lambda: 800.0)
+    state(tmp_path, "1.0")
+
+
+@pytest.mark.parallel([2, 3])
+def test_a_rank_that_has_no_room_ends_all(tmp_path, monkeypatch):
+    """Before anything is solved."""
+    room = 100.0 if MPI.COMM_WORLD.rank == 1 else 1e9
+    case = case_of(tmp_path, CASE.replace("STORAGE", "1.0"))
+    on = case.on(case.grid(MPI.COMM_WORLD))
+    monkeypatch.setattr(storage, "memory_available", lambda: room)
+    with pytest.raises(InputError, match="--memory: got none, for 4 steps"):
+        on.forward([0], case.times())
+    monkeypatch.undo()
+    on.forward([0], case.times()).destroy()

@@ -334,6 +334,7 @@ def test_chains_know_no_equations():
             "errors",
             "io",
             "lazily",
+            "capacity",
             "packages",
             "stages",
         }
