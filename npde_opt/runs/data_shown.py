@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npde_opt.cases import Case
+from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.every_cell import EveryCell
 from npde_opt.runs.predicted import LARGEST, Predicted
 
@@ -28,28 +29,42 @@ class Snapshots:
 
 @dataclass(frozen=True)
 class DataShown:
-    """What figures show of the data of all experiments; None on all ranks but the first.
+    """What figures show of the data of all experiments; None on all ranks but the first, and of
+    what could not be had.
 
     Attributes:
-        count: of all data.
+        count: of all data, on all ranks.
         fit: columns of the data that are fitted: observed, predicted, sigma, residual, places.
         snapshots: of the first experiment's, where they see every cell.
     """
 
-    count: int
+    count: int | None
     fit: np.ndarray | None
     snapshots: Snapshots | None
 
 
-def data_shown(case: Case, predicted: list[np.ndarray], rows: Predicted) -> DataShown:
-    """Collective over all ranks, which share the data."""
-    assert case.data is not None
-    columns = [rows.observed, rows.predicted, rows.sigma, rows.residual, *rows.at.T]
-    return DataShown(
-        int(case.data.share.sums(*case.data.observed)[:, 1].sum()),
-        rows.in_order(columns, rows.member == 0),
-        _every_cell(case, predicted[0]),
+def data_shown(
+    case: Case, predicted: list[np.ndarray], rows: Predicted, attempt: Attempts
+) -> DataShown:
+    """Each part by itself: where one fails, the figures of the others are there. Collective over
+    all ranks, which share the data."""
+    count = attempt("the number of data", lambda: _count(case))
+    fit = attempt("data to draw, of the fit", lambda: _fit(rows))
+    snapshots = attempt(
+        "data to draw, of every cell", lambda: _every_cell(case, predicted[0])
     )
+    return DataShown(count, fit, snapshots)
+
+
+def _count(case: Case) -> int:
+    assert case.data is not None
+    return int(case.data.share.sums(*case.data.observed)[:, 1].sum())
+
+
+def _fit(rows: Predicted) -> np.ndarray | None:
+    """Columns of the data that are fitted, on rank 0."""
+    columns = [rows.observed, rows.predicted, rows.sigma, rows.residual, *rows.at.T]
+    return rows.in_order(columns, rows.member == 0)
 
 
 def _every_cell(case: Case, predicted: np.ndarray) -> Snapshots | None:

@@ -19,6 +19,7 @@ from npde_opt.forward import Evolution
 from npde_opt.grids.thinned import Thinned
 from npde_opt.nested import grids
 from npde_opt.restarts import Found
+from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.data_shown import DataShown
 from npde_opt.runs.every_cell import EveryCell
 from npde_opt.runs.folder import RunDirectory
@@ -48,22 +49,35 @@ def draw(
     out: RunDirectory,
     weight: Mapping[str, Plain] | None,
     open_ones: Mapping[str, Coefficient],
+    attempt: Attempts,
 ) -> None:
-    """All of them, `metrics` those of the report, `open_ones` fields that a posterior has.
-    Collective over the group that writes; rank 0 draws."""
-    _fields(case, on, found, out, open_ones)
-    draw_histories(case, on, metrics, out)
+    """All of them, each by itself: where one fails, the others are there.
+
+    `metrics` are those of the report, `open_ones` fields that a posterior has. Collective over the
+    group that writes; rank 0 draws.
+    """
+    attempt("drawing of fields", lambda: _fields(case, on, found, out, open_ones))
+    attempt("drawing of histories", lambda: draw_histories(case, on, metrics, out))
+    attempt("convergence.png", lambda: _convergence(on, found, out))
+
+    def on_first(what: str, draws: Callable[[], None]) -> None:
+        attempt(what, draws if on.grid.comm.rank == 0 else lambda: None)
+
+    axes = on.grid.axis_names
+    on_first("data_fit.png", lambda: _fit(case, data, out))
+    on_first("residuals.png", lambda: _residuals(case, axes, data, out))
+    if weight is not None:
+        on_first("weight.png", lambda: _weights(weight, data.count, out))
+    on_first("snapshots.png", lambda: _snapshots(case, axes, data, out))
+
+
+def _convergence(on: OnGrid, found: Found, out: RunDirectory) -> None:
     history = [
         row for row in out.history() if row.get("start", found.best) == found.best
     ]
     levels = _level_names(on, history)
-    if on.grid.comm.rank > 0:
-        return
-    _fit(case, on.grid.axis_names, data, out)
-    figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
-    if weight is not None:
-        _weights(weight, data.count, out)
-    _snapshots(case, on.grid.axis_names, data, out)
+    if on.grid.comm.rank == 0:
+        figures.plot_convergence(out.file("convergence.png"), history, levels=levels)
 
 
 def _fields(
@@ -162,17 +176,23 @@ def on_values(found: Found) -> dict[str, Coefficient]:
     return found.objective.space.at(found.result.m).coefficients()
 
 
-def _fit(case: Case, axes: str, data: DataShown, out: RunDirectory) -> None:
-    """Observed against predicted data that are fitted, and residuals where the places are
-    points."""
-    assert data.fit is not None
-    observed, predicted, sigma, residual, *at = data.fit.T
+def _fit(case: Case, data: DataShown, out: RunDirectory) -> None:
+    """Observed against predicted data that are fitted."""
+    if data.fit is None:
+        return
+    observed, predicted, sigma = data.fit.T[:3]
     units = {o.unit for o in case.table.observation}
     unit = units.pop() if len(units) == 1 else ""
     figures.plot_data_fit(
         out.file("data_fit.png"), observed, predicted, sigma, unit=unit
     )
-    places = np.column_stack(at)
+
+
+def _residuals(case: Case, axes: str, data: DataShown, out: RunDirectory) -> None:
+    """Residuals of data that are fitted, where some of their places are points."""
+    if data.fit is None:
+        return
+    residual, places = data.fit[:, 3], data.fit[:, 4:]
     if np.isfinite(places).all(axis=1).any():
         figures.plot_residuals(
             out.file("residuals.png"),
@@ -184,14 +204,17 @@ def _fit(case: Case, axes: str, data: DataShown, out: RunDirectory) -> None:
         )
 
 
-def _weights(weight: Mapping[str, Plain], count: int, out: RunDirectory) -> None:
+def _weights(weight: Mapping[str, Plain], count: int | None, out: RunDirectory) -> None:
+    target = None
+    if weight["method"] == "discrepancy" and count is not None:
+        target = count / 2
     figures.plot_weights(
         out.file("weight.png"),
         weight["weights"],
         weight["misfits"],
         weight["regularizations"],
         weight["weight"],
-        target=count / 2 if weight["method"] == "discrepancy" else None,
+        target=target,
         method=METHODS[weight["method"]],
     )
 

@@ -92,7 +92,7 @@ def report(
         text = attempt("predicted.csv", rows.text)
         data = None
         if plot:
-            data = attempt("data to draw", lambda: data_shown(case, predicted, rows))
+            data = data_shown(case, predicted, rows, attempt)
         if out is not None:
             own = Attempts(space.comm, attempt.say)
             own("the VTK file", lambda: _write_fields(on, space, everything, m, out))
@@ -102,7 +102,7 @@ def report(
 
                 shown = {} if left is None else left.shown
                 seen = metrics, data, out, weight, shown
-                own("drawing", lambda: draw(case, on, found, *seen))
+                draw(case, on, found, *seen, own)
                 own("functions", lambda: draw_functions(case, on, lines, out))
         lin = solved(everything)
         states = States(case, on, ensemble, forward, lin, out)

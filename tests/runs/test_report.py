@@ -1,5 +1,6 @@
 """What is reported of a run: predictions, errors, intervals, derived figures, animations."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from npde_opt import restarts
 from npde_opt.cases import load_case
 from npde_opt.cases.equation_tables import EqualSteps
 from npde_opt.ensemble import Ensemble
-from npde_opt.runs import drawing
+from npde_opt.runs import data_shown, drawing
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.monitor import Monitor
@@ -138,3 +139,39 @@ def test_an_unknown_history_is_drawn_over_its_times(tmp_path, monkeypatch):
         assert times.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
         assert values.tolist() == found and true.tolist() == [1.0, 3.0, 4.0, 2.0]
         assert interval[0].tolist() == ends[0] and np.isnan(interval[1]).all()
+
+
+def raises(*args, **more):
+    """On the last rank, or on the one that draws."""
+    if comm.rank == comm.size - 1 or more:
+        raise RuntimeError("no figure")
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize(
+    ("of", "name", "missing"),
+    [
+        (data_shown, "_every_cell", "snapshots.png"),
+        (drawing.figures, "plot_data_fit", "data_fit.png"),
+        (drawing, "draw_histories", "h.png"),
+    ],
+)
+def test_a_figure_that_fails_is_missing_alone(tmp_path, monkeypatch, of, name, missing):
+    case = case_of(tmp_path, HISTORY.replace("points = [[0.5], [0.7]]\n", ""))
+    ensemble, said = Ensemble.split(comm, 1, 1), []
+    case.prepare(ensemble)
+    settings = replace(case.settings(), max_iterations=1)
+    out = RunDirectory(Path(comm.bcast(str(tmp_path))) / "out", comm, "new")
+    with Monitor(comm, out, stream=None) as monitor:
+        found = restarts.identify(
+            case.grid(comm), lambda g: case.build(g, ensemble), settings, 1, monitor
+        )
+    monkeypatch.setattr(of, name, raises)
+    report(case, found, ensemble, out, True, Attempts(comm, said.append))
+    out.close()
+    comm.Barrier()
+    assert [line for line in said if "no figure" in line] == said and len(said) == 1
+    figures = {"snapshots.png", "data_fit.png", "h.png", "convergence.png"}
+    there = {path.name for path in (tmp_path / "out").glob("*.png")}
+    if comm.rank == 0:
+        assert figures - there == {missing}, there
