@@ -291,22 +291,34 @@ def refuse_differing(
 
 
 def _find(folder: Path) -> Checkpoint | None:
-    numbers = _numbers(folder)
-    for number in reversed(numbers):
+    damaged: list[str] = []
+    for number in reversed(_numbers(folder)):
         path = folder / f"checkpoint-{number}"
         try:
-            return _verified(path)
+            found = _verified(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{path.name} ({_why(path, error)})")
+            continue
+        if damaged:
             warnings.warn(
-                f"{path} is damaged ({error}); the one before it is used",
+                f"damaged in {folder}: {', '.join(damaged)}; the one before is used",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    if numbers:
-        raise InputError(
-            f"--resume: checkpoints in {folder}", f"{len(numbers)}, all damaged", REMEDY
-        )
+        return found
+    if damaged:
+        said = f"{len(damaged)}, all damaged: {', '.join(damaged)}"
+        raise InputError(f"--resume: checkpoints in {folder}", said, REMEDY)
     return None
+
+
+def _why(path: Path, error: Exception) -> str:
+    """What is wrong with a checkpoint, in few words."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        missing = Path(error.filename)
+        inside = missing.is_relative_to(path)
+        return f"{missing.relative_to(path) if inside else missing} is missing"
+    return str(error)
 
 
 def _verified(path: Path) -> Checkpoint:

@@ -348,9 +348,6 @@ def test_a_pipe_in_place_of_a_file_is_named_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "checkpoint-1" / "meta.json")
     out = RunDirectory(tmp_path, MPI.COMM_SELF, "resume")
     assert out.finished() is None
-    with (
-        pytest.warns(RuntimeWarning, match="no regular file"),
-        pytest.raises(InputError, match="all damaged"),
-    ):
+    with pytest.raises(InputError, match="all damaged.*no regular file"):
         find_checkpoint(tmp_path, MPI.COMM_SELF)
     out.close()
