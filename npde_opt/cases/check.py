@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from npde_opt.forward import Evolution
 
 Step = Callable[[], object]
+DRIVEN = (
+    "an unknown that some datum depends on: nothing drives any experiment (no source, boundary "
+    "value or initial state), so that all states are 0 and the gradient is 0, whatever it is"
+)
 
 
 def check_main(argv: list[str]) -> int:
@@ -127,7 +131,11 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
         sizes.extend(made.observed.observer(0).sizes)
         unseen.extend(made.observed.lost().values())
         needs.extend(_needs(case, on, made))
+        still = on.space.size > 0 and _stays_zero(made)
         made.destroy()
+        if still:
+            names = ", ".join(u.name for u in on.space.unknowns)
+            raise InputError("unknown", names, DRIVEN)
 
     yield forward
     yield lambda: on.start().destroy()
@@ -149,6 +157,15 @@ def steps(case: Case, on: OnGrid, needs: list[str]) -> Iterator[Step]:
             yield partial(on.value, u.name, "truth")
     for i in range(len(case.table.regularization)):
         yield partial(_check_regularization, case, on, i)
+
+
+def _stays_zero(forward: Steady | Evolution) -> bool:
+    """Whether all states are 0 whatever the unknowns are: nothing drives a linear equation."""
+    if forward.equation.nonlinear:
+        return False
+    started = any(start.texts or start.known.any() for start in forward.initials)
+    driven = any(d.terms or not d.boundary.zero for d in forward.driving)
+    return not driven and (isinstance(forward, Steady) or not started)
 
 
 def _check_regularization(case: Case, on: OnGrid, i: int) -> None:

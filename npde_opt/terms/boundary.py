@@ -274,6 +274,12 @@ class BoundaryValues:
         )
         self.constant = all(p.constant for p in profiles)
 
+    @property
+    def zero(self) -> bool:
+        """Whether all are the number 0."""
+        known = [profile.known for _, profile in self.parts]
+        return all(values is not None and not values.any() for values in known)
+
     def take_lengths(self, lengths: Mapping[str, int]) -> None:
         for _, profile in self.parts:
             profile.take_lengths(lengths)

@@ -251,6 +251,8 @@ def test_what_is_taken_by_default_is_said(folder, capsys):
     name = "D"
     initial = 1.0
     truth = 2.0
+    [[experiment]]
+    sources = [{ shape = 1.0 }]
     [[observation]]
     """
     text = said(folder, least, capsys)
@@ -422,3 +424,69 @@ def test_bounds_go_with_methods_that_take_them(tmp_path, capsys):
     for method in ("bounded-lbfgs", "adam"):
         text = ONE.replace("truth = 2.0", BOUNDS) + METHOD.replace("METHOD", method)
         assert "is well formed" in said(tmp_path, text, capsys)
+
+
+UNDRIVEN = """
+[grid]
+shape = [4, 3]
+[boundaries]
+"x-" = "dirichlet"
+[equation]
+terms = [{ diffusion = "D" }, { reaction = "c" }]
+known = { c = 1.0 }
+TIME
+[[unknown]]
+name = "D"
+initial = 1.0
+EXPERIMENT
+[[observation]]
+points = [[0.5, 0.5]]
+SEEN
+data = { file = "data.npy" }
+sigma = 0.1
+[[regularization]]
+weight = 1.0
+"""
+TIMED = {
+    "TIME": "[time]\ntimes = { end = 1.0, steps = 2 }",
+    "SEEN": "times = [1.0]",
+}
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize(
+    ("experiment", "driven"),
+    [
+        ("", False),
+        ('[[experiment]]\nboundary = { "x-" = 0.0 }', False),
+        ('[[experiment]]\nboundary = { "x-" = 1.0 }', True),
+        ('[[experiment]]\nboundary = { "x-" = "0*y" }', True),
+        ('[[experiment]]\nboundary = { "y+" = 1.0 }', True),
+        ("[[experiment]]\nsources = [{ shape = 1.0 }]", True),
+        ("[[experiment]]\nwells = [{ at = [0.5, 0.5], rate = 1.0 }]", True),
+        ("[[experiment]]\n[[experiment]]\nsources = [{ shape = 1.0 }]", True),
+    ],
+)
+def test_what_nothing_drives_tells_nothing_of_unknowns(
+    tmp_path, capsys, timed, experiment, driven
+):
+    text = UNDRIVEN.replace("EXPERIMENT", experiment)
+    for name, given in TIMED.items():
+        text = text.replace(name, given if timed else "")
+    count = max(experiment.count("[[experiment]]"), 1)
+    np.save(tmp_path / "data.npy", np.ones((count, 1, 1)[: 2 + timed]))
+    told = said(tmp_path, text, capsys, 0 if driven else 2)
+    assert ("unknown: got D" in told and "gradient is 0" in told) == (not driven), told
+
+
+def test_a_start_drives_in_time_only(tmp_path, capsys):
+    text = UNDRIVEN.replace("EXPERIMENT", "[[experiment]]\ninitial = { u = 1.0 }")
+    np.save(tmp_path / "data.npy", np.ones((1, 1)))
+    steady = text.replace("TIME", "").replace("SEEN", "")
+    assert "gradient is 0" in said(tmp_path, steady, capsys, 2)
+    timed = text.replace("TIME", TIMED["TIME"]).replace("SEEN", TIMED["SEEN"])
+    assert "is well formed" in said(tmp_path, timed, capsys)
+    unknown = text.replace("u = 1.0", 'u = "D"')
+    for name, given in TIMED.items():
+        unknown = unknown.replace(name, given)
+    assert "is well formed" in said(tmp_path, unknown, capsys)
