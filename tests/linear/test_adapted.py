@@ -326,8 +326,10 @@ def test_conductors_keep_what_is_constant_in_them():
 
 
 @pytest.mark.parametrize("wraps", [(False, False), (True, False, True), (True, True)])
-def test_the_cycle_is_symmetric_and_definite(wraps, monkeypatch):
+@pytest.mark.parametrize("run", [1, 16, 256])
+def test_the_cycle_is_symmetric_and_definite(wraps, run, monkeypatch):
     monkeypatch.setattr(adapted, "COARSEST", 12)
+    monkeypatch.setattr(adapted, "RUN", run)
     cells = (9, 8) if len(wraps) == 2 else (5, 4, 7)
     planes = stencil(cells, wraps)
     half = {o: v for o, v in planes.items() if o >= (0,) * len(wraps)}
@@ -340,6 +342,45 @@ def test_the_cycle_is_symmetric_and_definite(wraps, monkeypatch):
     assert np.allclose(M, M.T, atol=1e-12 * np.abs(M).max())
     found = np.linalg.eigvals(M @ stage.levels[0].dense()).real
     assert found.min() > 0 and found.max() < 1.5
+
+
+def swept(fine, b, x, d, back):
+    """One line after the other, by arrays."""
+    cells, dim = fine.cells.cells, len(fine.cells.cells)
+    A, places = fine.dense(), np.indices(cells).reshape(dim, -1, order="F")
+    across = [e for e in range(dim) if e != d]
+    key = places[across].sum(axis=0) % 2
+    if d > 0:
+        # Even lines of other rows, then their even places in these.
+        key = 2 * (places[across[1:]].sum(axis=0) % 2) + places[0] % 2
+    x = x.copy()
+    lines = np.ravel_multi_index(places[across][::-1], [cells[e] for e in across[::-1]])
+    order = sorted(set(zip(key, lines, strict=True)), reverse=back)
+    for _, line in order:
+        own = np.flatnonzero(lines == line)
+        T = A[np.ix_(own, own)]
+        x[own] += np.linalg.solve(T, b[own] - A[own] @ x)
+    return x
+
+
+@pytest.mark.parametrize("cells", [(6, 5, 4), (5, 9), (40, 3, 2)])
+@pytest.mark.parametrize("together", [1, 2, 9])
+@pytest.mark.parametrize("back", [False, True])
+def test_sweeps_against_one_line_after_the_other(cells, together, back):
+    dim = len(cells)
+    planes = stencil(cells[::-1], (False,) * dim)
+    fine = level_of(planes, (False,) * dim)
+    fine.cells.together = min(together, fine.cells.counts[1])
+    b, x = np.random.default_rng(0).standard_normal((2, fine.size))
+    for d in range(dim):
+        fine.b[:], fine.x[:] = field(fine.cells, b), field(fine.cells, x)
+        fine._sweep(d, back)
+        found = fine.cells.view(fine.x).ravel()
+        assert np.allclose(found, swept(fine, b, x, d, back), atol=1e-13)
+    fine.x[:] = field(fine.cells, x)
+    fine.cells.wrap(fine.x)
+    r = fine.cells.view(fine.residual()).ravel()
+    assert np.allclose(r, b - fine.dense() @ x, atol=1e-13)
 
 
 @pytest.mark.parametrize("d", [0, 1, 2])

@@ -21,7 +21,7 @@ from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes import strength
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering
-from npde_opt.linear.planes.levels import Planes
+from npde_opt.linear.planes.levels import Planes, first_half
 from npde_opt.linear.planes.stages import PlaneLevel, inverted
 from npde_opt.operators.patterns import Offset
 
@@ -39,6 +39,9 @@ MOST = 2000
 TWICE = 6
 """Times fewer cells from which on a level is visited twice: where cells become three or four times
 fewer, second visits cost more than the third or half of the iterations that they save."""
+
+RUN = 256
+"""Cells that loops go over at a time where rows are shorter."""
 
 
 class Cells:
@@ -59,6 +62,8 @@ class Cells:
         self.counts, self.shape = (nx, ny, nz), (nz + 2 * pad, ny + 2, nx + 2)
         self.steps = 1, nx + 2, (nx + 2) * (ny + 2)
         self.numbers = np.array([nx, ny, nz, pad, *self.steps[1:]], np.int64)
+        self.together = min(max(RUN // (nx + 2), 1), ny)
+        """Rows that loops go over at a time."""
         self.size = int(np.prod(self.shape))
         across = slice(1, -1)
         self._inner = (across if pad else slice(None), across, across)
@@ -98,13 +103,10 @@ class Cells:
         """From a cell to its neighbour."""
         return sum(o * s for o, s in zip(offset, self.steps, strict=False))
 
-    def lines(self, d: int) -> np.ndarray:
-        """Where lines along axis d begin, those with even numbers across first; lines along y or z
-        in rows, of which the first cell is here."""
-        first = np.take(self._firsts, 0, 2 - d) if d else self._firsts[:, :, 0]
-        starts = first[..., 0] if d else first
-        numbers = np.indices(starts.shape).sum(axis=0) % 2
-        return np.concatenate([starts[numbers == 0], starts[numbers == 1]])
+    def starts(self, d: int) -> np.ndarray:
+        """First cells of lines along axis d."""
+        found: np.ndarray = np.take(self._firsts, 0, 2 - d).ravel()
+        return found
 
 
 class AdaptedLevel:
@@ -134,53 +136,57 @@ class AdaptedLevel:
         }
 
     def _steps(self, numbers: Sequence[int] | range) -> np.ndarray:
-        """[o, 2]: planes, and how far their neighbours are."""
-        steps = [(n, self.cells.step(self.offsets[n])) for n in numbers]
-        return np.array(steps, np.int64).reshape(-1, 2)
+        """[o, 3]: planes, and how far their values and their neighbours are: of o and -o the same
+        plane, which is read once for both."""
+        found = []
+        for n in numbers:
+            o, step = self.offsets[n], self.cells.step(self.offsets[n])
+            if first_half(o):
+                found.append((n, 0, step))
+            else:
+                found.append((self.offsets.index(tuple(-s for s in o)), step, step))
+        return np.array(found, np.int64).reshape(-1, 3)
 
     def _line(self, d: int, centre: int) -> tuple[np.ndarray, ...]:
-        """What sweeps along axis d need: neighbours out of line, in line, L, D^-1 and lines."""
+        """What sweeps along axis d need: neighbours out of line, in rows other than the lines'
+        and in these, neighbours in line, L and D^-1."""
         cells, dim = self.cells, self.cells.dim
         unit = [int(e == d) for e in range(dim)]
         pair = [self.offsets.index(tuple(s * u for u in unit)) for s in (-1, 1)]
         out = [n for n in range(len(self.offsets)) if n not in (centre, *pair)]
-        low, inverse, starts = cells.zeros(), cells.zeros(), cells.lines(d)
-        firsts = starts
-        if d:
-            firsts = (starts[:, None] + np.arange(cells.counts[0])).ravel()
-        how = centre, pair[0], firsts, cells.counts[d], cells.steps[d]
+        others = [e for e in range(1, dim) if e != d]
+        steady = [n for n in out if any(self.offsets[n][e] for e in others)]
+        moving = [n for n in out if n not in steady]
+        low, inverse, starts = cells.zeros(), cells.zeros(), cells.starts(d)
+        how = centre, pair[0], starts, cells.counts[d], cells.steps[d]
         line_sweeps.factor(self.A, *how, low, inverse)
         ends = np.array(pair, np.int64)
-        return self._steps(out), ends, low, inverse, starts
+        return self._steps(steady), self._steps(moving), ends, low, inverse
 
     def _sweep(self, d: int, back: bool) -> None:
         cells = self.cells
-        steps, ends, low, inverse, starts = self._lines[d]
+        steady, moving, ends, low, inverse = self._lines[d]
         cells.wrap(self.x)
-        order = np.ascontiguousarray(starts[::-1]) if back else starts
-        given = (
-            self.A,
-            steps,
-            ends,
-            low,
-            inverse,
-            self.b,
-            self.x,
-            order,
-            cells.counts[0],
-        )
+        line, fields = (ends, low, inverse), (self.b, self.x)
+        how = cells.numbers, cells.together
         if d == 0:
-            line_sweeps.along_rows(*given)
+            steps = np.concatenate([steady, moving])
+            line_sweeps.along_rows(self.A, steps, *line, *fields, *how, int(back))
             return
-        line_sweeps.across_rows(*given, cells.counts[d], cells.steps[d], int(back))
+        given = self.A, steady, moving, *line, *fields, self._r
+        line_sweeps.across_rows(*given, *how, d, int(back))
 
     def down(self) -> np.ndarray:
-        """The sweeps on the way down; b - A x."""
+        """The sweeps on the way down; the residual."""
         for d in range(self.cells.dim):
             self._sweep(d, False)
+        return self.residual()
+
+    def residual(self) -> np.ndarray:
+        """b - A x, with anything in its ghosts; written over by the next sweep."""
         self.cells.wrap(self.x)
-        rows = self._lines[0][-1], self.cells.counts[0]
-        line_sweeps.residual(self.A, self._all, self.b, self.x, *rows, self._r)
+        how = self.cells.numbers, self.cells.together
+        line_sweeps.residual(self.A, self._all, self.b, self.x, *how, self._r)
         return self._r
 
     def up(self) -> None:
@@ -197,11 +203,11 @@ class AdaptedLevel:
         inside = cells.zeros()
         cells.view(inside)[...] = 1
         own, found = np.flatnonzero(inside), np.zeros((self.size,) * 2)
-        for n, step in self._all:
+        for n, shift, step in self._all:
             to = numbers[own + step].astype(int) - 1
             there = to >= 0
             i = np.arange(self.size)[there]
-            np.add.at(found, (i, to[there]), self.A[n][own[there]])
+            np.add.at(found, (i, to[there]), self.A[n][own[there] + shift])
         inactive = np.flatnonzero(np.diagonal(found) == 0)
         found[inactive, inactive] = 1
         return found
