@@ -105,6 +105,7 @@ class RunDirectory:
         path: the folder, made where it is missing.
         mode: 'new' refuses a folder that holds an earlier run; 'resume' goes on with it, or begins
             where there is none; 'overwrite' removes what it wrote, and nothing else.
+        resumes: whether the driver has --resume, which a refusal then offers.
 
     Attributes:
         replaces: on rank 0, whether an earlier run is there that this one removes.
@@ -119,10 +120,12 @@ class RunDirectory:
         path: FilePath,
         comm: MPI.Intracomm = MPI.COMM_WORLD,
         mode: str = "new",
+        resumes: bool = True,
     ):
         if mode not in MODES:
             raise InputError("mode of the run folder", repr(mode), ", ".join(MODES))
         self.path, self.comm, self.mode = Path(path), comm, mode
+        self._resumes = resumes
         self.columns: tuple[str, ...] = COLUMNS
         self._lines: list[str] = []
         self._lock: RunLock | None = None
@@ -151,11 +154,10 @@ class RunDirectory:
     def _begin(self) -> None:
         earlier = self.earlier()
         if self.mode == "new" and earlier:
-            raise InputError(
-                "--out",
-                f"{self.path}, which holds an earlier run ({', '.join(earlier)})",
-                "another --out, --resume to continue that run, or --overwrite to replace it",
-            )
+            there = f"{self.path}, which holds an earlier run ({', '.join(earlier)})"
+            go_on = ", --resume to continue that run," if self._resumes else ""
+            ways = f"another --out{go_on} or --overwrite to replace it"
+            raise InputError("--out", there, ways)
         if self.mode != "resume":
             self._pending, self.replaces = True, bool(earlier)
             return

@@ -28,6 +28,9 @@ class Opened(Generic[C]):
         out: the folder; None in groups that do not write.
     """
 
+    can_resume = True
+    """Whether the driver has --resume."""
+
     def __init__(
         self,
         options: argparse.Namespace,
@@ -47,7 +50,8 @@ class Opened(Generic[C]):
         self.out: RunDirectory | None = None
         with collective(world):
             if ensemble.across.rank == 0:
-                self.out = RunDirectory(options.out, ensemble.space, mode)
+                comm = ensemble.space
+                self.out = RunDirectory(options.out, comm, mode, self.can_resume)
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,8 @@ class Simulation(Opened[Case]):
     Every group of ranks solves its experiments; the first writes what belongs to all.
     """
 
+    can_resume = False
+
     def say(self, text: str) -> None:
         """On rank 0."""
         if self.world.rank == 0:

@@ -31,8 +31,8 @@ class SolvedRun:
     """
 
     driver = "train_pseudoinverse"
-    resumes = False
-    """Whether it goes on with what is in the folder."""
+    can_resume = False
+    """Whether it goes on, with --resume, with what is in the folder."""
 
     def __init__(
         self, options: argparse.Namespace, world: MPI.Intracomm, started: float
@@ -45,9 +45,9 @@ class SolvedRun:
             if options.plot:
                 require_figures(False)
         mode = "overwrite" if options.overwrite else "new"
-        if self.resumes:
+        if self.can_resume and options.resume:
             mode = "resume"
-        self.out = RunDirectory(options.out, world, mode)
+        self.out = RunDirectory(options.out, world, mode, self.can_resume)
 
     def check(self) -> None:
         """Raises InputError for options that cannot be."""

@@ -88,6 +88,8 @@ class Tested:
 class StoredReadout(SolvedRun):
     """A run that solves for the readout of features that lie in files."""
 
+    can_resume = True
+
     def check(self) -> None:
         given = self.options
         for option in ("recipe", "features", "repeats"):
@@ -98,7 +100,6 @@ class StoredReadout(SolvedRun):
         if given.ridge == HELD:
             wanted = "a number, gcv, gcv-each, loo, loo-each: rows come by once"
             raise InputError("--ridge", HELD, wanted)
-        self.resumes = given.resume
         self.method = given.method or METHOD
         self.ridge = ridge_of(given.ridge or RIDGE)
         self.names = [files_of(name, given.data) for name in given.samples]

@@ -261,7 +261,7 @@ def test_a_run_that_was_refused_is_no_earlier_run(tmp_path):
         RunDirectory(tmp_path, MPI.COMM_SELF)
     (tmp_path / "history.csv").write_text("level,iteration\n")
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="holds an earlier run"):
+    with pytest.raises(InputError, match="holds an earlier run.*--resume"):
         RunDirectory(tmp_path, MPI.COMM_SELF)
 
 

@@ -52,12 +52,11 @@ initial = 1.0
 """
 
 
-def simulated(case, groups=1, noise=False, plot=False, zarr=None):
+def simulated(case, groups=1, noise=False, plot=False, zarr=None, overwrite=True):
     """Runs it; the folder that it leaves."""
     out = case.path.parent / "out"
-    options = Namespace(
-        resume=False, out=str(out), overwrite=True, noise=noise, plot=plot, zarr=zarr
-    )
+    given = {"noise": noise, "plot": plot, "zarr": zarr, "overwrite": overwrite}
+    options = Namespace(resume=False, out=str(out), **given)
     ensemble = Ensemble.split(COMM, groups, case.experiment_count)
     with Simulation(options, case, ensemble, COMM) as run:
         run.solve()
@@ -228,6 +227,11 @@ def test_a_simulation_has_no_history_and_is_not_replaced_unasked(tmp_path):
     assert not (out / "history.csv").exists()
     with pytest.raises(InputError, match=r"earlier run \(state-0\.vti, state-1\.vti\)"):
         RunDirectory(out)
+    with pytest.raises(InputError, match="earlier run") as refused:
+        simulated(case, overwrite=False)
+    # The driver has no such option.
+    assert "--resume" not in str(refused.value)
+    assert "--overwrite" in str(refused.value)
 
 
 TWO = MOVING.replace(
