@@ -92,7 +92,7 @@ def _draw_light(
             f"{names[label]} read as {names[n]}"
             for label, n in zip(labels, found, strict=True)
         ]
-    given = problem.given(part, first)
+    given = problem.first(part, LIT)
     optics.draw_optics(out, problem.network, weights, given, names, titles)
 
 

@@ -11,7 +11,7 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.misfits import Huber, LeastSquares, Misfit, SoftmaxCrossEntropy
 from npde_opt.networks import Network
@@ -201,6 +201,13 @@ class Problem:
     def given(self, part: Part, columns: slice | np.ndarray = slice(None)) -> Given:
         """What some of the group's samples of a part give to the network."""
         inputs = self.samples(part).inputs[columns]
+        return Given(self.inputs.apply(inputs), self.sequence)
+
+    def first(self, part: Part, count: int) -> Given:
+        """What the first samples of a part give to the network, whichever group's they are.
+        Collective over the group's ranks."""
+        with collective(self.ensemble.space):
+            inputs = self._read(part, part.numbers[:count]).inputs
         return Given(self.inputs.apply(inputs), self.sequence)
 
     def _training(self, part: Part) -> Given:

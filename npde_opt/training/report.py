@@ -219,7 +219,7 @@ class Report:
         if not optical(problem.network) or not self.seen:
             return {}
         with self.ensemble.together():
-            given = problem.given(self.seen[0][0], slice(0, SAMPLES))
+            given = problem.first(self.seen[0][0], SAMPLES)
             return dict(Light(problem.network, weights, given).power())
 
     def _model(

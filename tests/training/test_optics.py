@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
-from small import trained, written
+from small import COMM, problem, trained, written
 
 from npde_opt.errors import InputError
+from npde_opt.training import optics
+from npde_opt.training.drawing import LIT
+from npde_opt.training.samples import WHOLE
 
 LAYERS = """
 [[layer]]
@@ -25,6 +29,30 @@ def test_light_tells_pictures_apart(tmp_path):
     assert metrics["error_training"] <= 0.04
     assert 0.2 < metrics["power_detected"] < metrics["power_arriving"] < 0.999
     assert "share of the light" in metrics["meanings"]["power_detected"]
+
+
+@pytest.mark.parallel([2, 3])
+def test_light_is_that_of_the_first_samples_whichever_group_has_them(
+    tmp_path, monkeypatch
+):
+    """Figures name the samples that they show, and power is a mean over the same ones."""
+    file, drawn, powers = written(tmp_path, layers=LAYERS, most=1), [], []
+    monkeypatch.setattr(optics, "draw_optics", lambda *given: drawn.append(given[3]))
+    for groups in (1, COMM.size):
+        folder = tmp_path / f"out-{groups}"
+        out = trained(file, folder, sample_groups=groups, plot=True)
+        metrics = json.loads((out / "summary.json").read_text())["metrics"]
+        powers.append([metrics["power_arriving"], metrics["power_detected"]])
+    np.testing.assert_allclose(*powers, rtol=1e-5)
+    # A group of one rank has all cells.
+    found = problem(tmp_path, COMM.size, layers=LAYERS)
+    (test,) = found.parts.tests
+    first = test.source.samples(test.numbers[:LIT], WHOLE, found.network.dtype.type)
+    expected = found.inputs.apply(first.inputs)
+    np.testing.assert_array_equal(found.first(test, LIT).inputs, expected)
+    if COMM.rank == 0:
+        np.testing.assert_array_equal(drawn[-1].inputs, expected)
+    found.destroy()
 
 
 @pytest.mark.parametrize(
