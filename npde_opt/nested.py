@@ -39,6 +39,13 @@ COARSEST_RTOL = 1e-2
 """Of the coarsest grid: its last steps change less than the next grid does. On 18 problems of 32^2
 to 128^2 cells it takes 5 to 25 % fewer products of all grids together, as many on the finest; on
 the grids between 1e-2 costs products of the finest."""
+FEWEST = 1 << 12
+"""Active cells of the coarsest grid that the data's Hessian is learnt on: on 32^2 cells what was
+learnt of 3,000 data took three times the products of the finest grid that 64^2 took."""
+A_VECTOR = 100
+"""Cells that one vector of a spectrum takes: where more were learnt, they are learnt again on the
+next finer grid. 31 vectors of 64^2 cells serve 512^2 and 1024^2 as well as those of finer grids, 88
+took twice the products."""
 COARSER = 2
 """Levels between a posterior's grid and that of its first directions, at most."""
 
@@ -170,14 +177,15 @@ def directions(
 @dataclass(frozen=True)
 class Resume:
     """Where to go on: the level, the optimizer's state there, the gradient norm to which that level
-    compares (None: its own first), what the levels before counted, and the vectors of a spectrum in
-    a level's space (None where none was kept)."""
+    compares (None: its own first), what the levels before counted, and what was learnt for that
+    level: on which one (None where nothing was kept), and the vectors in its space."""
 
     level: int
     state: Callable[[Objective], OptimizerState]
     reference: float | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
-    spectrum: Callable[[ParameterSpace], list[PETSc.Vec] | None] = lambda space: None
+    learnt_on: int | None = None
+    spectrum: Callable[[ParameterSpace], list[PETSc.Vec]] = lambda space: []
 
 
 class Monitor(Protocol):
@@ -205,9 +213,9 @@ class Monitor(Protocol):
         """A block in which a signal ends the run."""
 
     def keep_spectrum(
-        self, space: ParameterSpace, vectors: Sequence[PETSc.Vec]
+        self, space: ParameterSpace, vectors: Sequence[PETSc.Vec], level: int
     ) -> None:
-        """These go into the next checkpoints."""
+        """These were learnt on a level, and are there when a run on a finer one is resumed."""
 
 
 def identify(
@@ -221,9 +229,10 @@ def identify(
     """Minimizes on all levels, or on those that a resumed run has left.
 
     The coarsest level stops at a gradient of 1e-2 of the initial one, those between at 1e-3, the
-    finest at settings.gradient_rtol. Two levels below the finest, the Newton methods learn the
-    leading part of the data's Hessian, which preconditions the finer levels (where there are
-    regularized fields).
+    finest at settings.gradient_rtol. On the coarsest level of FEWEST cells, but two levels below
+    the finest at the latest, the Newton methods learn the leading part of the data's Hessian, which
+    preconditions the finer levels (where there are regularized fields). What is too much for that
+    level's cells is learnt again on the next one.
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
@@ -248,6 +257,20 @@ def regularized(objective: Objective) -> bool:
     part can be told."""
     fields = {u.name for u in objective.space.unknowns if not u.block.listed}
     return bool(fields) and fields <= set(objective.regularizers)
+
+
+def learning(hierarchy: Sequence[Grid]) -> range:
+    """The levels of which the first, and where that is too coarse the next ones, are learnt on."""
+    if len(hierarchy) == 1:
+        return range(0)
+    last = max(len(hierarchy) - 3, 0)
+    enough = (n for n in range(last) if hierarchy[n].active_size >= FEWEST)
+    return range(next(enough, last), last + 1)
+
+
+def room(grid: Grid) -> int:
+    """Vectors of a spectrum that so many cells resolve."""
+    return grid.active_size // A_VECTOR
 
 
 def _is_mixed(objective: Objective) -> bool:
@@ -277,12 +300,12 @@ class _Levels:
             resume,
         )
         newton = settings.method in NEWTON and settings.learnt > 0
-        self.learning = (
-            max(len(hierarchy) - 3, 0) if newton and len(hierarchy) > 1 else None
-        )
+        self.learning = learning(hierarchy) if newton else range(0)
         self.reference = resume.reference if resume else settings.gradient_reference
         self.spent: Counter[str] = Counter(resume.spent if resume else {})
         self.spectrum: Spectrum | None = None
+        self.room = 0
+        """Vectors that it may have for the cells that it was learnt on."""
         self.lifts: list[Prolongation] = []
         self.curvatures: dict[str, float] | None = None
 
@@ -307,7 +330,7 @@ class _Levels:
             self.reference = self.reference or result.gradient_norm_initial
             history += result.history
             counted = Counter(result.counters)
-            if level == self.learning and regularized(objective):
+            if self._has_to_learn(level) and regularized(objective):
                 counted += self._learn(level, objective, result.m)
             self.spent += counted
             previous = (objective, result.m)
@@ -386,8 +409,18 @@ class _Levels:
         )
         return minimize(objective, m, own, self.monitor, state, self.spectrum, given)
 
+    def _has_to_learn(self, level: int) -> bool:
+        """Whether nothing that serves finer levels was learnt yet."""
+        if level not in self.learning:
+            return False
+        known = self.spectrum
+        dropped = known is not None and not known.used
+        return known is None or len(known.vectors) > self.room or dropped
+
     def _learn(self, level: int, objective: Objective, m: PETSc.Vec) -> Counter[str]:
-        """Learns the spectrum for finer levels; what that counted."""
+        """Learns the spectrum for finer levels, in place of what there was; what that counted."""
+        self._forget()
+        self.room = room(self.hierarchy[level])
         before = Counter(objective.counters.snapshot())
         noise = objective.space.standard_normal(0)
         with (
@@ -402,29 +435,36 @@ class _Levels:
             )
         noise.destroy()
         if self.monitor is not None:
-            self.monitor.keep_spectrum(objective.space, self.spectrum.vectors)
+            self.monitor.keep_spectrum(objective.space, self.spectrum.vectors, level)
         return Counter(objective.counters.snapshot()) - before
 
     def _recall(self, first: int) -> None:
         """The spectrum that an interrupted run had on level `first`, with the lifts from where it
         was learnt."""
-        if self.learning is None or first <= self.learning or self.resume is None:
+        resume = self.resume
+        if resume is None or resume.learnt_on is None or not len(self.learning):
+            return
+        if resume.learnt_on >= first:
             return
         spaces = []
-        for level in range(self.learning, first + 1):
+        self.room = room(self.hierarchy[resume.learnt_on])
+        for level in range(resume.learnt_on, first + 1):
             objective, m = self.build(self.hierarchy[level])
             spaces.append(objective.space)
             m.destroy()
             objective.destroy()
-        vectors = self.resume.spectrum(spaces[0])
-        if vectors is not None:
-            self.lifts = [
-                Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)
-            ]
-            self.spectrum = Spectrum(vectors, self.lifts)
+        self.lifts = [
+            Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)
+        ]
+        self.spectrum = Spectrum(resume.spectrum(spaces[0]), self.lifts)
 
-    def destroy(self) -> None:
+    def _forget(self) -> None:
+        """Drops the spectrum and the lifts, which only it needs."""
         if self.spectrum is not None:
             self.spectrum.destroy()
         for lift in self.lifts:
             lift.destroy()
+        self.spectrum, self.lifts = None, []
+
+    def destroy(self) -> None:
+        self._forget()

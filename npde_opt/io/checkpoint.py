@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import warnings
@@ -248,13 +249,17 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def find_checkpoint(
-    out: FilePath, comm: MPI.Intracomm, identity: Mapping[str, str] | None = None
+    out: FilePath,
+    comm: MPI.Intracomm,
+    identity: Mapping[str, str] | None = None,
+    below: float = math.inf,
 ) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, on every rank; None where it wrote none.
     Collective.
 
     Args:
         identity: what `extra["identity"]` has to be; see runs/identity.py.
+        below: of numbers below this.
 
     Raises:
         InputError: where all checkpoints are damaged, or belong to another run.
@@ -262,7 +267,7 @@ def find_checkpoint(
     folder, found = Path(out), None
     with collective(comm), disk("--resume", folder, "a folder that can be read"):
         if comm.rank == 0:
-            found = _find(folder)
+            found = _find(folder, below)
             if found and identity is not None:
                 check_identity(found, identity)
     known: Checkpoint | None = comm.bcast(found, root=0)
@@ -290,9 +295,9 @@ def refuse_differing(
             )
 
 
-def _find(folder: Path) -> Checkpoint | None:
+def _find(folder: Path, below: float) -> Checkpoint | None:
     damaged: list[str] = []
-    for number in reversed(_numbers(folder)):
+    for number in [n for n in reversed(_numbers(folder)) if n < below]:
         path = folder / f"checkpoint-{number}"
         try:
             found = _verified(path)

@@ -38,6 +38,10 @@ LEAST = 0.5
 EXACT = (1e-10, 1e-12)
 """Tolerances of states and adjoints, in place of their own and one after the other, where a
 gradient does not fall as CG said."""
+SEEN = 1e-7
+"""Of the objective: a step that lowers it by less ends at a state of the first of EXACT. The next
+one lowers it by less yet, which solves to 1e-8 would hide from the search: it then tried 3 to 10
+steps, a different number on two ranks, and the last of them moved nothing."""
 PROMISED, FELL, ROSE = 0.1, 0.25, 2.0
 """What CG said was left of a gradient at most, and between what and what was: more is a step that
 was too long for the model."""
@@ -60,7 +64,8 @@ class NewtonCG:
     change little: half the iterations of solves that are all to their own tolerance.
 
     Where CG promised that no more than PROMISED of the gradient's norm would be left and FELL is,
-    near the minimum, what is left is the error of the solves: from then on they are more exact.
+    near the minimum, what is left is the error of the solves: from then on they are more exact. So
+    are they where the objective falls by less than SEEN of it.
 
     Where H has negative curvature along CG's first direction, the step is that of the Gauss-Newton
     Hessian. Once `deepen` was called it always is, with the small unknowns scaled by their own
@@ -102,6 +107,13 @@ class NewtonCG:
         s.scale(-1.0)
         shorten(self.point, s)
         self.slope = g.dot(s)
+        self._foresee(at.value)
+
+    def _foresee(self, value: float) -> None:
+        """Makes the states to come more exact where the step, by the model, hardly lowers J."""
+        lowered = -0.5 * self.slope
+        if 0 <= lowered <= SEEN * abs(value):
+            self.point.rtol = min(self.point.rtol or 1.0, EXACT[0])
 
     def _watch(self, norm: float) -> None:
         """Makes solves more exact where the gradient's norm did not fall as it should have."""

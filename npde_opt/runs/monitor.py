@@ -355,8 +355,11 @@ class Monitor:
             extra = {"identity": self.identity, "weight": self.weight, **counted}
             keep(self.out, space, outcome, m, self.rows, extra)
 
-    def keep_spectrum(self, space: Space, vectors: Sequence[PETSc.Vec]) -> None:
-        """Writes the vectors of a spectrum for finer levels, for a resumed run. Collective."""
+    def keep_spectrum(
+        self, space: Space, vectors: Sequence[PETSc.Vec], level: int
+    ) -> None:
+        """Writes the vectors of a spectrum learnt on a level, for a resumed run on a finer one.
+        Collective."""
         if self.out is not None and self.checkpoint_seconds is not None:
             state = SimpleNamespace(
                 vectors={f"v_{i:03d}": v for i, v in enumerate(vectors)}, meta={}
@@ -366,8 +369,8 @@ class Monitor:
                 self.comm,
                 space,
                 state,
-                0,
-                {"identity": self.identity},
+                level,
+                {"identity": self.identity, "level": level},
                 check=self.out.check,
             )
 

@@ -150,22 +150,24 @@ class Earlier:
                 else ""
             )
         )
-        learnt = None
+        learnt, level = None, int(extra["level"])
         with collective(self.world):
             if self.out is not None:
-                folder = self.out.file(SPECTRUM)
-                learnt = find_checkpoint(folder, ensemble.space, extra["identity"])
+                kept = self.out.file(SPECTRUM), ensemble.space, extra["identity"]
+                learnt = find_checkpoint(*kept, below=level)
         learnt = ensemble.across.bcast(learnt, root=0)
+        # Runs of before did not say on which level they learnt.
+        learnt_on = None if learnt is None else learnt.extra.get("level")
 
         def state(objective: Objective) -> OptimizerState:
             meta = {**found.state, "counters": self._share(found, "counters")}
             return OptimizerState(self._load(found, objective.space), meta)
 
-        def spectrum(space: ParameterSpace) -> list[PETSc.Vec] | None:
-            return None if learnt is None else list(self._load(learnt, space).values())
+        def spectrum(space: ParameterSpace) -> list[PETSc.Vec]:
+            return [] if learnt is None else list(self._load(learnt, space).values())
 
         spent, reference = self._share(found, "spent"), extra["gradient_reference"]
-        return nested.Resume(int(extra["level"]), state, reference, spent, spectrum)
+        return nested.Resume(level, state, reference, spent, learnt_on, spectrum)
 
     def _share(self, found: Checkpoint, key: str) -> dict[str, int]:
         return share(found.extra[key], self.ensemble.across)
