@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from npde_opt import nested
 from npde_opt.forward import Equation, Experiment, Steady
 from npde_opt.grids import Grid
 from npde_opt.misfits import LeastSquares
@@ -138,6 +139,41 @@ def test_what_is_learnt_on_a_coarse_grid_saves_cg_steps_on_the_finest(method):
         found.objective.destroy()
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-7)
     assert products[0] <= 0.5 * products[1]
+
+
+def test_the_hessian_is_learnt_on_the_coarsest_grid_that_resolves_it():
+    """Two levels below the finest at the latest."""
+    found = {n: nested.learning(grids(Grid((n, n)))) for n in (32, 128, 512)}
+    assert found == {32: range(1), 128: range(1, 2), 512: range(2, 4)}
+    assert nested.learning([Grid((16, 16))]) == range(0)
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.fewer(3, enough=[True])
+@pytest.mark.parametrize("enough", [True, False])
+def test_what_a_grid_does_not_resolve_is_learnt_again_on_the_next(monkeypatch, enough):
+    monkeypatch.setattr(nested, "FEWEST", 1 << 8)
+    monkeypatch.setattr(nested, "A_VECTOR", 1 if enough else 1000)
+    sizes = []
+
+    def noted(objective, *given):
+        sizes.append(objective.space.grid.shape[0])
+        return learn(objective, *given)
+
+    monkeypatch.setattr(nested, "learn", noted)
+    grid = Grid((128, 128), boundaries=SIDES)
+    settings = Settings(gradient_rtol=1e-6)
+    found = identify(grid, problem, settings, 4)
+    assert sizes == ([16] if enough else [16, 32])
+    plain = identify(grid, problem, replace(settings, learnt=0), 4)
+    assert found.result.objective == pytest.approx(plain.result.objective, rel=1e-8)
+    products = [
+        sum(r["inner_iterations"] for r in each.history if r["level"] == 3)
+        for each in (found, plain)
+    ]
+    assert products[0] <= 0.7 * products[1]
+    for each in (found, plain):
+        each.objective.destroy()
 
 
 @pytest.mark.parallel([1, 2])

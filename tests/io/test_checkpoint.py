@@ -164,6 +164,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage
     assert damage is not gone or f"({file} is missing)" in str(error.value)
 
 
+def test_the_newest_below_a_number_is_found(tmp_path):
+    for k in (1, 4):
+        save(tmp_path, MPI.COMM_SELF, k)
+    found = [find_checkpoint(tmp_path, MPI.COMM_SELF, below=n) for n in (5, 4, 1)]
+    assert [c and c.number for c in found] == [4, 1, None]
+
+
 def test_one_that_was_never_finished_is_not_seen_and_is_cleared(tmp_path):
     save(tmp_path, MPI.COMM_SELF, 1)
     (tmp_path / "checkpoint-1").rename(tmp_path / ".checkpoint-1.tmp")

@@ -1,6 +1,7 @@
 """'Converged' means converged: far starts, starts at the answer, unknowns that no datum sees,
 answers that run away."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -480,6 +481,26 @@ def test_gradients_that_do_not_fall_are_made_more_exact(problem):
     result = minimize(objective, objective.start(), settings)
     assert result.status in ("converged", "stopped_at_tolerance")
     assert result.gradient_norm <= 1e-5 and result.iterations < 20
+
+
+@pytest.mark.parallel([1, 2])
+def test_a_search_sees_the_last_fall_of_the_objective(problem, monkeypatch):
+    """Solves to 1e-8 leave 1e-7 of a value, too much and too little in turn: more than the last of
+    ten steps lowers it by."""
+    objective = problem("exponential")
+    exact = objective.phi
+
+    def tried(seen, first):
+        places = itertools.count(first)
+        objective.phi = lambda m: exact(m) + (-1) ** next(places) * 3 * tolerance(1e-8)
+        monkeypatch.setattr(directions, "SEEN", seen)
+        settings = Settings(method="newton", gradient_rtol=1e-8)
+        result = minimize(objective, objective.start(), settings)
+        assert result.status == "converged"
+        return result.history[-1]["evaluations"] - result.iterations - 1
+
+    early, late = (max(tried(seen, k) for k in (0, 1)) for seen in (1e-3, 0.0))
+    assert early == 0 < late
 
 
 SEEN = """
