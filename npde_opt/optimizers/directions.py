@@ -113,14 +113,14 @@ class NewtonCG:
         """Makes the states to come more exact where the step, by the model, hardly lowers J."""
         lowered = -0.5 * self.slope
         if 0 <= lowered <= SEEN * abs(value):
-            self.point.rtol = min(self.point.rtol or 1.0, EXACT[0])
+            self.point.tighten(EXACT[0])
 
     def _watch(self, norm: float) -> None:
         """Makes solves more exact where the gradient's norm did not fall as it should have."""
         promised = self._near and self._left <= PROMISED * self._norm
         if promised and FELL * self._norm < norm < ROSE * self._norm:
             now = self.point.rtol or 1.0
-            self.point.rtol = next((x for x in EXACT if x < now), now)
+            self.point.tighten(next((x for x in EXACT if x < now), now))
         self._norm, self._left = norm, math.inf
 
     def _is_far(self, at: Agreed, g: PETSc.Vec) -> bool:
@@ -228,6 +228,7 @@ class NewtonCG:
             "near": self._near,
             "fell": [self._norm, self._left],
             "rtol": self.point.rtol,
+            "attains": self.point.attains,
             "deep": self.deep,
             "spectrum": spectrum,
         }
@@ -237,6 +238,7 @@ class NewtonCG:
         self._before, self._near = meta.get("before", 0), meta.get("near", False)
         self._norm, self._left = meta.get("fell", (0.0, math.inf))
         self.point.rtol = meta.get("rtol")
+        self.point.attains = meta.get("attains", True)
         if self.spectrum is not None and meta["spectrum"] is not None:
             self.spectrum.restore(meta["spectrum"])
 

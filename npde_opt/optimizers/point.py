@@ -193,7 +193,8 @@ class Point:
 
     Collective. `iterate` is the last accepted point; `accepted` its value, from which the
     substitute for infinite values is made; `rtol` that of states and adjoints at new points, None
-    for their own. A trial point farther than FARTHEST from `iterate` gets that substitute too.
+    for their own; `attains` whether they can be made to another one, until one of them failed. A
+    trial point farther than FARTHEST from `iterate` gets that substitute too.
     `rejected` is why the last trial point has no state, None where it has one; `refusals` counts
     all that had none, `refused` is why the last of these had none.
     """
@@ -208,6 +209,7 @@ class Point:
         self.refused: SolverError | None = None
         self.refusals = 0
         self.rtol: float | None = None
+        self.attains = True
         numbers = getattr(objective, "numbers", None)
         self.tally = Tally(1 if numbers is None else len(numbers))
         self._m = m.duplicate()
@@ -278,7 +280,7 @@ class Point:
         if self.accepted is not None and self.too_far(m):
             self.rejected = None
             return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
-        at = self.at(m)
+        at = self._evaluated(m)
         value, self.rejected = at.value, at.error
         if at.error is not None:
             self.refused, self.refusals = at.error, self.refusals + 1
@@ -291,6 +293,21 @@ class Point:
                 "Start elsewhere, and look at the units of the data and of sigma.",
             )
         return self.accepted + 10.0 * (abs(self.accepted) or 1.0)
+
+    def _evaluated(self, m: PETSc.Vec) -> Agreed:
+        """The objective at m, to the solvers' own tolerances for good where one fails at `rtol` and
+        does not at its own."""
+        at = self.at(m)
+        if math.isfinite(at.value) or at.error is None or self.rtol is None:
+            return at
+        tight, self.rtol = self.rtol, None
+        self.drop()
+        at = self.at(m)
+        if math.isfinite(at.value):
+            self.attains = False
+        else:
+            self.rtol = tight
+        return at
 
     def too_far(self, m: PETSc.Vec) -> bool:
         """Whether a trial point changes a logarithm by more than FARTHEST: it is rejected without a
@@ -357,6 +374,11 @@ class Point:
         vectors = (*bounds, self.iterate, self.here().gradient())
         lower, upper, m, g = (vector.getArray(readonly=True) for vector in vectors)
         return ((m <= lower) & (g > 0)) | ((m >= upper) & (g < 0))
+
+    def tighten(self, rtol: float) -> None:
+        """States at points to come are made to this tolerance, where they can be."""
+        if self.attains:
+            self.rtol = min(self.rtol or 1.0, rtol)
 
     def drop(self) -> None:
         if self._at is not None:

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from npde_opt import nested
 from npde_opt.ensemble import Ensemble
-from npde_opt.errors import InputError
+from npde_opt.errors import InputError, SolverError
 from npde_opt.linear.accuracy import tolerance
 from npde_opt.linear.recipes import LinearSolver
 from npde_opt.optimizers import METHODS, Settings, directions, minimize
@@ -501,6 +501,24 @@ def test_a_search_sees_the_last_fall_of_the_objective(problem, monkeypatch):
 
     early, late = (max(tried(seen, k) for k in (0, 1)) for seen in (1e-3, 0.0))
     assert early == 0 < late
+
+
+@pytest.mark.parallel([1, 2])
+def test_states_that_cannot_be_more_exact_stay_as_they_are(problem, monkeypatch):
+    objective = problem("exponential")
+    exact, failed = objective.phi, []
+
+    def phi(m):
+        if tolerance(1e-8) < 1e-8:
+            failed.append(m)
+            raise SolverError("state_", "too tight", "Do not.")
+        return exact(m)
+
+    objective.phi = phi
+    monkeypatch.setattr(directions, "SEEN", 1e-1)
+    settings = Settings(method="newton", gradient_rtol=1e-8)
+    result = minimize(objective, objective.start(), settings)
+    assert result.status == "converged" and len(failed) == 1
 
 
 SEEN = """
