@@ -136,7 +136,7 @@ class ConstantValues:
         return Constant(cells, self.count)
 
     def values(self, samples: tuple[int, ...]) -> list[np.ndarray]:
-        return [self.D, self.weights]
+        return [np.outer(self.D, self.weights), self.weights]
 
     def changes(self, dk: Coefficients) -> list[np.ndarray]:
         found = [

@@ -55,14 +55,15 @@ def due() -> str:
     return f"1 if dts[n + 1] > {LONGER!r} * last[0] or n + 1 >= turns[2] else 0"
 
 
-def far() -> list[str]:
-    """Lines that add to `moved` where the state `now` moved too far."""
+def far(to: str = "moved", sample: str = "turns[3]") -> list[str]:
+    """Lines that count in `to` the values of the sample, or of a range of it, which in the state
+    `now` moved too far."""
     return [
         "flat = now.reshape((len(now), now.size // len(now)))",
         "for c in range(len(kept)):",
-        "    for i in range(turns[3]):",
+        f"    for i in range({sample}):",
         "        far = abs(flat[c, places[i]] - kept[c, i])",
-        "        moved += 0 if far <= room[c] else 1",
+        f"        {to} += 0 if far <= room[c] else 1",
     ]
 
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npde_opt.compiling import compiled_source
-from npde_opt.forward import fused_looks, fused_ranks, fused_runs
+from npde_opt.forward import fused_looks, fused_ranks, fused_runs, fused_waves
 from npde_opt.forward.fused_runs import Run, indented
 from npde_opt.forward.fused_spread import Cells
 from npde_opt.forward.fused_together import Together
@@ -187,7 +187,8 @@ class Loops:
         waiting = ["if part == 1:", *indented(waits)] if waits else []
         return ["for part in range(len(parts)):", *indented([*waiting, *loops])]
 
-    def step(self) -> str:
+    def _stepped(self) -> list[str]:
+        """A cell's step, from p to o, and its square."""
         code, rates = self.expressions.code(
             "value", [*self.named("v"), *self.numbered("q")]
         )
@@ -198,6 +199,10 @@ class Loops:
         ]
         kept = [f"o{c}[{here}] = x{c}" for c in self.species]
         squares = [f"a += x{c} * x{c}" for c in self.species]
+        loaded = [*self.loaded("v", "p"), *self.parameters]
+        return [*loaded, *code, *moved, *kept, *squares]
+
+    def step(self) -> str:
         given = ["p", "o", "first", "count", *self.numbered("k")]
         rest = ["dts", "s", *self.spread.values, *fused_runs.ENDING]
         rest += [*fused_ranks.GHOSTS, *fused_ranks.AGREED] if self.several else []
@@ -205,19 +210,38 @@ class Loops:
         return self.function(
             "step",
             [*given, *rest, "found"],
-            [
-                *self.loaded("v", "p"),
-                *self.parameters,
-                *code,
-                *moved,
-                *kept,
-                *squares,
-            ],
+            self._stepped(),
             start=[*self.spread.start(), *self.spread.passes("step"), "total = 0.0"],
             before=["a = 0.0"],
             after=["total += a"],
             run=runs.forth(self.cells, self._look()),
         )
+
+    @property
+    def waves(self) -> bool:
+        """Whether several steps can go in one sweep."""
+        cells = self.cells
+        alone = not self.several and not cells.columns and cells.dim > 1
+        return alone and not self.spread.passes("step")
+
+    def wave(self) -> str:
+        """Of steps that need nothing but their neighbours' values (see fused_waves.py)."""
+        given = ["p", "o", "at", "count", *self.numbered("k"), "dts", "s"]
+        given += [*self.spread.values, *fused_runs.ENDING, *fused_waves.Waves._fields]
+        # Without the slowest loop.
+        loops = self._over_cells(
+            self._stepped(), ["a = 0.0"], [fused_waves.kept(self.cells)]
+        )
+        slab = [line.removeprefix("    ") for line in loops[1:]]
+        taken = [
+            f"{letter}{c} = {state}[{c}]"
+            for letter, state in (("p", "here"), ("o", "now"))
+            for c in self.species
+        ]
+        start = [*taken, *self.spread.start()]
+        whole = fused_waves.lines(self.cells, start, slab, self._look())
+        head = f"def wave({', '.join(['shape', *given, 'found'])}):"
+        return "\n".join([head, *indented([*self._shape(), *whole])])
 
     def _look(self) -> list[str]:
         """At the rates of a sample, between two steps."""
@@ -445,6 +469,7 @@ class Kernels:
     rates: Callable[..., None]
     sampled: Callable[..., None]
     extremes: Callable[..., None]
+    wave: Callable[..., int] | None = None
 
 
 @functools.lru_cache(maxsize=64)
@@ -466,6 +491,8 @@ def kernels(
         "sampled": loops.rates(sampled=True),
         "extremes": loops.extremes(),
     }
+    if loops.waves:
+        texts["wave"] = loops.wave()
     with_messages = fused_ranks.imports() if several else ""
     imports = dict.fromkeys(("step", "back"), with_messages)
     return Kernels(

@@ -1,7 +1,8 @@
 """Many fused steps in one call of a compiled loop, with boundary values that do not change in time.
 
 A trajectory that is kept lies in one array [n, c, k, j, i], stage by stage; of one that goes
-forward only, and of adjoints, two states alternate (three of Heun's steps).
+forward only, and of adjoints, two states alternate (three of Heun's steps, and where several steps
+go in one sweep over memory, see fused_waves.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npde_opt.forward import fused_waves
 from npde_opt.forward.fused_base import Checks, FusedBase
+from npde_opt.forward.fused_waves import Waves
 from npde_opt.forward.halo import can
 from npde_opt.forward.layer import Free, Runs, Stages
 from npde_opt.forward.watch import Looks
@@ -33,6 +36,8 @@ class ManySteps(FusedBase, Runs):
     """Of the trajectory that is under way."""
     _turns: Rows | None = None
     """States that alternate."""
+    _sweeps: Waves | None = None
+    """Of these, where several steps go in one."""
     _turns_back: Rows | None = None
     """Adjoints that do."""
 
@@ -53,9 +58,19 @@ class ManySteps(FusedBase, Runs):
         return max(VALUES // (each * cells), 1)
 
     def _run(
-        self, n: int, u: np.ndarray, rows: np.ndarray, first: int, free: Free
+        self,
+        n: int,
+        u: np.ndarray,
+        rows: np.ndarray,
+        first: int,
+        free: Free,
+        waves: Waves | None = None,
     ) -> int:
-        """Steps from u_n into rows: their number."""
+        """Steps from u_n into rows: their number.
+
+        Args:
+            waves: where steps go in sweeps.
+        """
         stages = self.scheme.stages
         until, looks = min(free.until, n + self._most(u)), free.looks
         if (
@@ -69,12 +84,16 @@ class ManySteps(FusedBase, Runs):
         whole = self._whole(n, 0, u)
         # A little less: what is near to it is looked at as well.
         most = min(0.999999 * free.norm * free.norm, sys.float_info.max)
+        checks = Checks.none(whole, most)
+        if looks is not None:
+            assert isinstance(looks, Looks)
+            checks = self._checks(n, u, rows, most, looks)
+        if waves is None:
+            done = self._done(whole, rows, dts, first, checks)
+        else:
+            done = self._swept(whole, rows, dts, first - 1, checks, waves)
         if looks is None:
-            checks = Checks.none(whole, most)
-            return self._done(whole, rows, dts, first, checks) // stages
-        assert isinstance(looks, Looks)
-        checks = self._checks(n, u, rows, most, looks)
-        done = self._done(whole, rows, dts, first, checks)
+            return done // stages
         self._looked(n, checks, looks, done // stages if done < dts.size else None)
         return done // stages
 
@@ -163,18 +182,46 @@ class ManySteps(FusedBase, Runs):
 
     def _passing(self, n: int, u: np.ndarray, free: Free) -> tuple[int, list[Stages]]:
         """Into states that alternate."""
-        stages = self.scheme.stages
-        at = place(u, self._turns)
+        stages, at = self.scheme.stages, place(u, self._turns)
         if at is None or self._turns is None:
-            at, self._turns = -1, self._rows(u, stages + 1)
-        rows, states = self._turns
-        done = self._run(n, u, rows, at + 1, free)
+            at, self._sweeps = -1, self._waves(u)
+            count = stages + 1 if self._sweeps is None else fused_waves.BUFFERS
+            self._turns = self._rows(u, count)
+        (rows, states), waves = self._turns, self._sweeps
+        done = self._run(n, u, rows, at + 1, free, waves)
         last = at + done * stages
-        found = [states[i % len(states)] for i in range(last - stages, last + 1)]
+        ends = range(last - stages, last + 1) if waves is None else waves.last
+        found = [states[i % len(states)] for i in ends]
         if done == 1:
             found[0] = u
         self._know(found[-1])
         return done, [found]
+
+    def _waves(self, u: np.ndarray) -> Waves | None:
+        """How steps from a state go in sweeps, or None."""
+        if self.scheme.stages > 1 or self._kernels(u).wave is None:
+            return None
+        fields = [p for p in (*self.parameters, self.rate) if np.ndim(p) > 0]
+        fields += [v for v in self.spreads.values(()) if np.ndim(v) == self.grid.dim]
+        beside = sum(np.asarray(field).nbytes for field in fields)
+        depth = fused_waves.depth(u.nbytes, beside, u.shape[-1])
+        return Waves.of(depth, u.shape[:0:-1]) if depth > 1 else None
+
+    def _swept(
+        self,
+        whole: np.ndarray,
+        rows: np.ndarray,
+        dts: np.ndarray,
+        at: int,
+        checks: Checks,
+        waves: Waves,
+    ) -> int:
+        """Steps on one rank from a state with its ghosts, `at` its number in rows: their number."""
+        wave = self._kernels(whole).wave
+        assert wave is not None
+        given = self._cells(whole), whole, rows, at, dts.size, *self.parameters
+        last = self.store.copies, False, *checks, *waves, self._squares
+        return wave(*given, *self._sizes(dts, whole), *last)
 
     def _rows(self, u: np.ndarray, count: int, kept: bool = False) -> Rows:
         """States like u, of which the ghosts that do not change are filled."""
@@ -234,7 +281,7 @@ class ManySteps(FusedBase, Runs):
 
     def forget(self) -> None:
         super().forget()
-        self._trajectory = self._turns = self._turns_back = None
+        self._trajectory = self._turns = self._turns_back = self._sweeps = None
 
 
 def place(u: np.ndarray, turns: Rows | None) -> int | None:

@@ -1,7 +1,7 @@
 """What is between cells in the text of fused loops (see fused_loops.py): what a cell has of A u, in
 one of several forms, and what a sweep adds up for the derivatives in its coefficients.
 
-    Constant   D_c sum_d w_d (u_- + u_+ - 2 u)                      one number a species
+    Constant   sum_d W_cd (u_- + u_+ - 2 u),   W_cd = D_c w_d       one number a species
     Faces      sum over faces of G_f (u_neighbour - u) / M          one number a face
     Flow       diffusion and advection: two numbers a face          (fused_flow.py)
     Fluxes     D(u), by sweeps over faces                           (fused_fluxes.py)
@@ -117,7 +117,9 @@ class Spread(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """One diffusivity a species, on uniform cells between Neumann and periodic sides."""
+    """One diffusivity a species, on uniform cells between Neumann and periodic sides. Products D w
+    are found before: a compiler takes dt D w in one order or another, and loops that do the same
+    steps in other ways would differ in the last bit."""
 
     cells: Cells
     count: int
@@ -125,7 +127,7 @@ class Constant:
 
     @property
     def values(self) -> list[str]:
-        return ["D", "w"]
+        return ["W", "w"]
 
     @property
     def changes(self) -> list[str]:
@@ -139,17 +141,18 @@ class Constant:
     def more_sums(self) -> list[str]:
         return []
 
-    def laplacian(self, field: str) -> str:
+    def laplacian(self, field: str, weight: str = "w") -> str:
         at, parts = self.cells.padded, []
         for d in range(self.cells.dim):
             beside = f"{field}[{at(d, -1)}] + {field}[{at(d, 1)}]"
-            parts.append(f"w{d} * ({beside} - 2 * {field}[{at()}])")
+            parts.append(f"{weight}{d} * ({beside} - 2 * {field}[{at()}])")
         return " + ".join(parts)
 
     def start(self) -> list[str]:
         """Numbers in arrays would be read again in every cell."""
-        lines = [f"D{c} = D[{c}]" for c in range(self.count)]
-        return [*lines, *(f"w{d} = w[{d}]" for d in range(self.cells.dim))]
+        axes = range(self.cells.dim)
+        lines = [f"W{c}_{d} = W[{c}, {d}]" for c in range(self.count) for d in axes]
+        return [*lines, *(f"w{d} = w[{d}]" for d in axes)]
 
     def start_changes(self) -> list[str]:
         return [f"dD{c} = dD[{c}]" for c in range(self.count)]
@@ -158,7 +161,7 @@ class Constant:
         return []
 
     def forth(self, c: int, field: str) -> str:
-        return f"D{c} * ({self.laplacian(field)})"
+        return self.laplacian(field, f"W{c}_")
 
     def back(self, c: int, field: str) -> str:
         return self.forth(c, field)
