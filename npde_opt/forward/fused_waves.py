@@ -41,7 +41,7 @@ BUFFERS = 3
 """Arrays for results: of the state that a sweep starts from, and for steps in turn."""
 LARGE = 1 << 24
 """Bytes of a state and the fields beside it from which on sweeps pay."""
-CACHE = 1 << 22
+CACHE = 1 << 23
 """Bytes of the slabs that a sweep has under way."""
 DEPTHS = (16, 8, 4, 2)
 
