@@ -330,18 +330,55 @@ def test_conductors_keep_what_is_constant_in_them():
 def test_the_cycle_is_symmetric_and_definite(wraps, run, monkeypatch):
     monkeypatch.setattr(adapted, "COARSEST", 12)
     monkeypatch.setattr(adapted, "RUN", run)
+    monkeypatch.setattr(adapted, "ALIKE", 0.0)
     cells = (9, 8) if len(wraps) == 2 else (5, 4, 7)
-    planes = stencil(cells, wraps)
+    stage = stage_of(stencil(cells, wraps), wraps)
+    M = as_matrix(stage, cells)
+    assert M.dtype == float and np.allclose(M, M.T, atol=1e-12 * np.abs(M).max())
+    found = np.linalg.eigvals(M @ stage.levels[0].dense()).real
+    assert found.min() > 0 and found.max() < 1.5
+
+
+def stage_of(planes, wraps):
     half = {o: v for o, v in planes.items() if o >= (0,) * len(wraps)}
+    cells = next(iter(planes.values())).shape
     layout = Layout(tuple((n,) for n in cells[::-1]), 0)
     stage = AdaptedStage(Box(MPI.COMM_SELF, layout, [0], wraps, 4), list(half))
     stage.take(half, 1.0)
     assert len(stage.levels) > 1
+    return stage
+
+
+def as_matrix(stage, cells):
     columns = np.eye(int(np.prod(cells)))
-    M = np.stack([stage._cycle(b.reshape(cells)).ravel().copy() for b in columns])
-    assert np.allclose(M, M.T, atol=1e-12 * np.abs(M).max())
-    found = np.linalg.eigvals(M @ stage.levels[0].dense()).real
-    assert found.min() > 0 and found.max() < 1.5
+    return np.stack([stage._cycle(b.reshape(cells)).ravel().copy() for b in columns])
+
+
+@pytest.mark.parametrize("wraps", [(False, False), (True, False, True)])
+def test_the_cycle_in_single_precision_is_that_in_double(wraps, monkeypatch):
+    monkeypatch.setattr(adapted, "COARSEST", 12)
+    cells = (9, 8) if len(wraps) == 2 else (5, 4, 7)
+    planes, found = stencil(cells, wraps), []
+    for alike in (1e15, 0.0):
+        monkeypatch.setattr(adapted, "ALIKE", alike)
+        found.append(as_matrix(stage_of(planes, wraps), cells))
+    single, double = found
+    assert (single.dtype, double.dtype) == (np.float32, np.float64)
+    assert np.allclose(single, double, rtol=0, atol=1e-5 * np.abs(double).max())
+
+
+@pytest.mark.parametrize("weak, kept", [(1e-5, np.float32), (1e-9, np.float64)])
+def test_couplings_far_apart_keep_double_precision(weak, kept, monkeypatch):
+    monkeypatch.setattr(adapted, "COARSEST", 12)
+    planes = {(0, 0): np.full((9, 8), 0.01)}
+    for o, size in (((1, 0), 1.0), ((0, 1), weak)):
+        behind = np.full((9, 8), -size)
+        behind[(slice(None), -1) if o[0] else -1] = 0
+        before = np.roll(behind, o[::-1], (0, 1))
+        planes |= {o: behind, (-o[0], -o[1]): before}
+        planes[0, 0] = planes[0, 0] - behind - before
+    stage = stage_of(planes, (False, False))
+    assert {level.A.dtype.type for level in stage.levels} == {kept}
 
 
 def swept(fine, b, x, d, back):

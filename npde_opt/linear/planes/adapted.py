@@ -1,12 +1,13 @@
-"""The V-cycle of cycle.py on levels that follow the values, in double precision: for padding whose
-cells grow, couplings of other sizes along other axes, conductors and insulators, and masks of
-strips, all of which the plain levels lose.
+"""The V-cycle of cycle.py on levels that follow the values: for padding whose cells grow,
+couplings of other sizes along other axes, conductors and insulators, and masks of strips, all of
+which the plain levels lose.
 
 Which cells of an axis a level keeps is told by the couplings (strength.py), what the others take
 from them by the equation (adapted_loops.py), and lines of cells along every axis are solved for at
 once (line_sweeps.py): along x, y, z on the way down, z, y, x on the way up. A level that is much
-smaller than the one above is visited twice, with sweeps between. On several ranks one of them does
-all of it.
+smaller than the one above is visited twice, with sweeps between. Levels are made in double
+precision; where couplings of a cell are alike enough, the cycle runs in single. On several ranks
+one of them does all of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes import strength
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering
-from npde_opt.linear.planes.levels import Planes, first_half
+from npde_opt.linear.planes.levels import SINGLE, Planes, first_half
 from npde_opt.linear.planes.stages import PlaneLevel, inverted
 from npde_opt.operators.patterns import Offset
 
@@ -40,6 +41,11 @@ TWICE = 6
 """Times fewer cells from which on a level is visited twice: where cells become three or four times
 fewer, second visits cost more than the third or half of the iterations that they save."""
 
+ALIKE = 1e7
+"""Couplings of a cell that differ by less are told apart in single precision: iterations are as
+many up to 1e7, and three times as many from 1e8 on."""
+RANGE = 1e20
+"""Couplings of all cells that differ by less are in its range, with what becomes of them."""
 RUN = 256
 """Cells that loops go over at a time where rows are shorter."""
 
@@ -194,6 +200,34 @@ class AdaptedLevel:
         for d in range(self.cells.dim)[::-1]:
             self._sweep(d, True)
 
+    def spread(self) -> tuple[float, float]:
+        """By how much the couplings of a cell differ, at most, and those of all cells."""
+        planes = self.planes()
+        most = np.zeros(next(iter(planes.values())).shape)
+        least = np.full(most.shape, np.inf)
+        for o, values in planes.items():
+            if any(o):
+                size = np.abs(values)
+                np.maximum(most, size, out=most)
+                np.minimum(least, size, out=least, where=size > 0)
+        own = float((most / least).max(initial=0.0))
+        return own, float(most.max(initial=0.0) / least.min(initial=np.inf))
+
+    def settle(self, precision: type[np.floating]) -> None:
+        """Has all that the cycle needs in a precision, once the level below is made."""
+        self.A, self.b, self.x, self._r = (
+            values.astype(precision, copy=False)
+            for values in (self.A, self.b, self.x, self._r)
+        )
+        self._lines = [
+            (
+                *steps,
+                low.astype(precision, copy=False),
+                inverse.astype(precision, copy=False),
+            )
+            for *steps, low, inverse in self._lines
+        ]
+
     def dense(self) -> np.ndarray:
         """The matrix as an array; 1 on the diagonal of inactive cells."""
         cells = self.cells
@@ -244,7 +278,14 @@ class Interpolation:
         for taken in range(len(kept) + 1):
             adapted_loops.interpolation(*stencil, taken, self.weights)
             cells.wrap(self.weights)
-        self._between = self.weights, self._parent, cells.numbers
+
+    def settle(self, precision: type[np.floating]) -> None:
+        """Has weights in a precision, once the coarse level is made."""
+        self.weights = self.weights.astype(precision, copy=False)
+
+    @property
+    def _between(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.weights, self._parent, self.fine.cells.numbers
 
     def galerkin(self) -> AdaptedLevel:
         """The level of P^T A P."""
@@ -314,7 +355,14 @@ class AdaptedStage:
                 break
             self._between.append(Interpolation(level, kept))
             self.levels.append(self._between[-1].galerkin())
-        self.inverse = inverted(self.levels[-1].dense(), np.finfo(float).eps)
+        inverse = inverted(self.levels[-1].dense(), np.finfo(float).eps)
+        own, all_ = self.levels[0].spread()
+        precision = SINGLE if own < ALIKE and all_ < RANGE else np.float64
+        self.inverse = inverse.astype(precision, copy=False)
+        for level in self.levels:
+            level.settle(precision)
+        for between in self._between:
+            between.settle(precision)
 
     def cycle(self) -> tuple[float, float]:
         """x of the top from its b; own parts of b^T x and x^T x. Collective."""
@@ -325,7 +373,7 @@ class AdaptedStage:
         else:
             found, solution = self._gathering.gather(given), None
             if found is not None:
-                solution = np.ascontiguousarray(self._cycle(found))
+                solution = np.ascontiguousarray(self._cycle(found), float)
             values = np.empty(own.shape)
             self._gathering.scatter(solution, values)
             own[...] = values

@@ -120,7 +120,7 @@ def along_rows(
         back: 1 in the transposed order, else 0.
     """
     nx, ny, nz, pitch = numbers[NX], numbers[NY], numbers[NZ], numbers[PITCH]
-    work = np.empty(together * pitch)
+    work = np.empty(together * pitch, x.dtype)
     for turn in range(2):
         odd = turn ^ back
         for t in range(nz):
@@ -163,7 +163,7 @@ def across_rows(
         r: is written over.
         axis: 1 or 2.
     """
-    work = np.empty(together * numbers[PITCH])
+    work = np.empty(together * numbers[PITCH], x.dtype)
     given = r if steady.shape[0] > 0 else b
     for turn in range(2):
         odd = turn ^ back
