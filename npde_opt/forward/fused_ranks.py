@@ -108,9 +108,14 @@ def forth(cells: Cells, look: Sequence[str]) -> Run:
             *_agreed(),
             "return int(first_noted + 0.5)",
         ],
-        _waited(cells, FIRST_CALLS, [cells.dim - 1]),
-        _waited(cells, OTHER_CALLS, range(cells.dim - 1)),
+        *_waits(cells),
     )
+
+
+def _waits(cells: Cells) -> tuple[list[str], list[str]]:
+    """Lines that wait for the messages of the last axis, and of the others."""
+    last = cells.dim - 1
+    return _waited(cells, FIRST_CALLS, [last]), _waited(cells, OTHER_CALLS, range(last))
 
 
 def looked() -> list[str]:
@@ -134,8 +139,7 @@ def back(cells: Cells) -> Run:
         [*alone.before, "going = n > 0 or halves", *_started(cells)],
         alone.after,
         alone.end,
-        _waited(cells, FIRST_CALLS, [cells.dim - 1]),
-        _waited(cells, OTHER_CALLS, range(cells.dim - 1)),
+        *_waits(cells),
     )
 
 

@@ -4,6 +4,7 @@ import gc
 
 import numpy as np
 import pytest
+from alike import same
 from forward.test_columns import results
 from forward.test_evolution_derivatives import objective
 from forward.test_fused import (
@@ -144,7 +145,7 @@ def test_calls_that_take_long_are_several(scheme, monkeypatch):
     monkeypatch.setattr(fused_many, "VALUES", 5 * 2 * 2 * 72)
     expected = results(*problem(scheme=scheme, runs=2))
     assert max(calls.forth) == 5
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
@@ -162,7 +163,7 @@ def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
         one_by_one(patched)
         expected = results(*problem(**KINDS[kind]))
         assert not alone.forth and not alone.back
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 def growing(*rates):
@@ -258,8 +259,8 @@ def test_what_goes_forward_only_is_the_same(scheme, runs, monkeypatch):
     kept = run(None)
     one_by_one(monkeypatch)
     alone = run(Storage(forward_only=True))
-    assert all(map(np.array_equal, forward, kept))
-    assert all(map(np.array_equal, forward, alone))
+    assert same(forward, kept)
+    assert same(forward, alone)
 
 
 @pytest.mark.parallel([1, 2, 3])

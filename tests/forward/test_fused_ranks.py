@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from alike import same
 from forward.test_evolution_derivatives import objective
 from forward.test_fused import HOLES, PERIODIC, SIDES, STRETCHED
 from forward.test_fused_many import Calls, one_by_one, problem
@@ -112,7 +113,7 @@ def test_ranks_that_went_too_far_come_back(scheme, forward_only, monkeypatch):
     one_by_one(monkeypatch)
     expected, *alone = run()
     assert watched == alone
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 def carried(grid):
@@ -155,7 +156,7 @@ def test_advection_and_moving_diffusion(terms, scheme, monkeypatch):
     found = run()
     assert calls.back and max(calls.back) > 1
     one_by_one(monkeypatch)
-    assert all(map(np.array_equal, found, run()))
+    assert same(found, run())
 
 
 @RANKS

@@ -3,6 +3,7 @@ derivatives."""
 
 import numpy as np
 import pytest
+from alike import same
 from forward.test_columns import compare, results
 from forward.test_evolution_derivatives import check, objective, tight  # noqa: F401
 from forward.test_fused import HOLES, PERIODIC, SIDES, STRETCHED
@@ -180,7 +181,7 @@ def test_many_steps_are_the_single_ones_to_the_last_bit(kind, monkeypatch):
             assert (max(calls.forth) == 1) == (kind in FLUXES)
     one_by_one(monkeypatch)
     expected = results(*problem(terms, **given))
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 @pytest.mark.parametrize("runs", [1, 2])
@@ -210,7 +211,7 @@ def test_between_looks_at_rates_steps_go_together(
     one_by_one(monkeypatch)
     every, expected = watched()
     assert often == every and len(every) < 64
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["flow-line", "alone-line"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from alike import same
 from forward.test_columns import compare, results
 from forward.test_evolution_derivatives import check, objective
 from mpi4py import MPI
@@ -148,7 +149,7 @@ def test_calls_that_take_long_are_several(monkeypatch):
     calls = Calls(monkeypatch)
     expected = results(*problem())
     assert max(calls.forth) == 2
-    assert all(map(np.array_equal, found, expected))
+    assert same(found, expected)
 
 
 def test_solves_that_are_no_good_go_step_by_step(monkeypatch):

@@ -35,7 +35,18 @@ WATCHED = (0, 3, 6)
 """Ranks that look at what they hold: the first gathers and writes, all others do the same, and to
 look takes time."""
 
-CASE = """
+ONE_ITERATION = """
+[[regularization]]
+weight = 1.0
+[simulation]
+refine = 1
+[optimizer]
+method = "lbfgs"
+levels = 1
+max_iterations = 1
+"""
+CASE = (
+    """
 [grid]
 shape = [128, 112]
 extent = [1.2, 1.05]
@@ -60,15 +71,9 @@ random = 3584
 [[observation]]
 [[observation]]
 points = [[0.0, 0.0], [0.3, 0.5]]
-[[regularization]]
-weight = 1.0
-[simulation]
-refine = 1
-[optimizer]
-method = "lbfgs"
-levels = 1
-max_iterations = 1
 """
+    + ONE_ITERATION
+)
 
 
 def run(folder, *more, ends=True):
@@ -138,7 +143,8 @@ def test_no_rank_holds_what_grows_with_the_whole_grid(tmp_path, small_slabs):
     assert not every, f"more than {held.most:,} numbers:\n" + "\n".join(every)
 
 
-MANY = """
+MANY = (
+    """
 [grid]
 shape = [16, 12]
 extent = [1.2, 1.05]
@@ -151,15 +157,10 @@ initial = 1.0
 truth = { expression = "exp(sin(6*x)*y)" }
 [[observation]]
 random = 4000
-[[regularization]]
-weight = 1.0
-[simulation]
-refine = 1
-[optimizer]
-method = "lbfgs"
-levels = 1
-max_iterations = 1
-""" + "".join(
+"""
+    + ONE_ITERATION
+)
+MANY += "".join(
     f'[[experiment]]\nsources = [{{ shape = "1 + sin({k}*x)" }}]\n' for k in range(1, 9)
 )
 
