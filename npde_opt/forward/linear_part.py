@@ -174,6 +174,17 @@ class LinearPart:
         found = max(rows) if species is None else rows[species]
         return reductions.largest(self.grid.comm, found)
 
+    def mean_stiffness(self) -> float:
+        """The largest sum of 2 |A_ii| over that of M of all cells, of the operators, in 1/time:
+        their `stiffness` on average. Collective."""
+        if self.points is None:
+            return self.stiffness()  # of numbers, which are the same everywhere
+        found = 0.0
+        for matrix in self.matrices:
+            matrix.diagonal(self._x)
+            found = max(found, 2 * self._x.norm(PETSc.NormType.NORM_1))
+        return found / self.mass_vec.sum()
+
     def destroy(self) -> None:
         for product in self._blocks.values():
             product.destroy()
