@@ -25,6 +25,7 @@ from npde_opt.errors import InputError, Interrupted
 from npde_opt.io.checkpoint import Checkpoint, Space, State, save_checkpoint
 from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
+from npde_opt.optimizers.iterations import COUNTED
 from npde_opt.restarts import FAILED, Outcome
 from npde_opt.runs.columns import Column, filled
 from npde_opt.runs.folder import HISTORY, RunDirectory
@@ -70,7 +71,7 @@ class Monitor:
         live: True or False overrides that choice.
         world: ranks that stop together, where `comm` is one group of an ensemble.
         across: the ranks of equal position in the groups of an ensemble, whose counters a
-            checkpoint holds.
+            checkpoint holds, and of whose work a row tells.
         columns: of the history beside the common ones.
     """
 
@@ -194,7 +195,8 @@ class Monitor:
             self.out.restart_history()
 
     def __call__(self, row: Row, state: State) -> str | None:
-        row = filled({"level": self._level.level, **row}, state, self.columns)
+        work = self._work_of_groups(row)
+        row = filled({"level": self._level.level, **row, **work}, state, self.columns)
         place = (self.start, row["level"], row.get("iteration"))
         repeated = place == self._repeated
         if repeated:
@@ -220,6 +222,13 @@ class Monitor:
             and row.get("misfit", math.inf) <= self.misfit_target
         )
         return "stop:discrepancy" if reached else None
+
+    def _work_of_groups(self, row: Row) -> dict[str, int]:
+        """Solves and iterations of a row, which its group counted, of all groups. Collective."""
+        names = [name for name in COUNTED if row.get(name) is not None]
+        own = np.array([row[name] for name in names], float)
+        every = reductions.total(self.across, own)
+        return {name: int(n) for name, n in zip(names, every, strict=True)}
 
     def between(self, state: State) -> None:
         """Called by optimizers of which an iteration has many steps, after one of them: looks for

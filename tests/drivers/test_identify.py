@@ -100,6 +100,10 @@ def test_objective_is_the_same_on_any_number_of_ranks_and_groups(case, tmp_path)
         # Of all groups together.
         one, groups = (found[name]["metrics"][count] for name in ("one", "groups"))
         assert groups == one > 0
+    last = [rows(tmp_path / name)[-1] for name in ("one", "groups")]
+    for count in ("forward_solves", "adjoint_solves"):
+        one, groups = (int(row[count]) for row in last)
+        assert groups == one > 0
     for name in ("history.csv", "parameters.vti", "state-0.vti", "state-1.vti"):
         assert (tmp_path / "groups" / name).exists()
 
