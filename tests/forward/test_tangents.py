@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, evolution
+from npde_opt.forward import SCHEMES, Equation, Evolution, Experiment, evolution_point
 from npde_opt.forward.interface import images
 from npde_opt.forward.storage import Storage
 from npde_opt.functions import Spline, link
@@ -62,7 +62,7 @@ def directions(J):
 )
 def test_many_are_as_one_after_the_other(scheme, diffusivity, storage, monkeypatch):
     # Two go together, and one is left.
-    monkeypatch.setattr(evolution, "MOST", 26 // MPI.COMM_WORLD.size)
+    monkeypatch.setattr(evolution_point, "MOST", 26 // MPI.COMM_WORLD.size)
     J, m = objective(scheme, diffusivity, storage)
     at = J.forward.linearize(m)
     dms = directions(J)
