@@ -39,9 +39,11 @@ COARSEST_RTOL = 1e-2
 """Of the coarsest grid: its last steps change less than the next grid does. On 18 problems of 32^2
 to 128^2 cells it takes 5 to 25 % fewer products of all grids together, as many on the finest; on
 the grids between 1e-2 costs products of the finest."""
-FEWEST = 1 << 12
-"""Active cells of the coarsest grid that the data's Hessian is learnt on: on 32^2 cells what was
-learnt of 3,000 data took three times the products of the finest grid that 64^2 took."""
+FEWEST = {1: 1 << 12, 2: 1 << 12, 3: 1 << 15}
+"""Active cells of the coarsest grid that the data's Hessian is learnt on, by dimension: on 32^2
+cells what was learnt of 3,000 data took three times the products of the finest grid that 64^2 took,
+and `brain.toml` at 1 mm a step more on the two finest grids from 19 x 23 x 20 than from 37 x 46 x
+39."""
 A_VECTOR = 100
 """Cells that one vector of a spectrum takes: where more were learnt, they are learnt again on the
 next finer grid. 31 vectors of 64^2 cells serve 512^2 and 1024^2 as well as those of finer grids, 88
@@ -229,10 +231,10 @@ def identify(
     """Minimizes on all levels, or on those that a resumed run has left.
 
     The coarsest level stops at a gradient of 1e-2 of the initial one, those between at 1e-3, the
-    finest at settings.gradient_rtol. On the coarsest level of FEWEST cells, but two levels below
-    the finest at the latest, the Newton methods learn the leading part of the data's Hessian, which
-    preconditions the finer levels (where there are regularized fields). What is too much for that
-    level's cells is learnt again on the next one.
+    finest at settings.gradient_rtol. On the coarsest level of FEWEST active cells, but two levels
+    below the finest at the latest, the Newton methods learn the leading part of the data's Hessian,
+    which preconditions the finer levels (where there are regularized fields). What is too much for
+    that level's cells is learnt again on the next one.
 
     Raises:
         SolverError, Interrupted: as the objective and the monitor raise them.
@@ -264,7 +266,8 @@ def learning(hierarchy: Sequence[Grid]) -> range:
     if len(hierarchy) == 1:
         return range(0)
     last = max(len(hierarchy) - 3, 0)
-    enough = (n for n in range(last) if hierarchy[n].active_size >= FEWEST)
+    fewest = FEWEST[hierarchy[0].dim]
+    enough = (n for n in range(last) if hierarchy[n].active_size >= fewest)
     return range(next(enough, last), last + 1)
 
 

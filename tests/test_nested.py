@@ -146,13 +146,14 @@ def test_the_hessian_is_learnt_on_the_coarsest_grid_that_resolves_it():
     found = {n: nested.learning(grids(Grid((n, n)))) for n in (32, 128, 512)}
     assert found == {32: range(1), 128: range(1, 2), 512: range(2, 4)}
     assert nested.learning([Grid((16, 16))]) == range(0)
+    assert nested.learning(grids(Grid((128, 128, 128)))) == range(1, 2)
 
 
 @pytest.mark.parallel([1, 2, 3])
 @pytest.mark.fewer(3, enough=[True])
 @pytest.mark.parametrize("enough", [True, False])
 def test_what_a_grid_does_not_resolve_is_learnt_again_on_the_next(monkeypatch, enough):
-    monkeypatch.setattr(nested, "FEWEST", 1 << 8)
+    monkeypatch.setitem(nested.FEWEST, 2, 1 << 8)
     monkeypatch.setattr(nested, "A_VECTOR", 1 if enough else 1000)
     sizes = []
 
