@@ -6,8 +6,8 @@ Which cells of an axis a level keeps is told by the couplings (strength.py), wha
 from them by the equation (adapted_loops.py), and lines of cells along every axis are solved for at
 once (line_sweeps.py): along x, y, z on the way down, z, y, x on the way up. A level that is much
 smaller than the one above is visited twice, with sweeps between. Levels are made in double
-precision; where couplings of a cell are alike enough, the cycle runs in single. On several ranks
-one of them does all of it.
+precision; where they bear it, the cycle runs in single. On several ranks one of them does all of
+it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ ALIKE = 1e7
 many up to 1e7, and three times as many from 1e8 on."""
 RANGE = 1e20
 """Couplings of all cells that differ by less are in its range, with what becomes of them."""
+HELD = 5e4
+"""1 / the least eigenvalue of D^-1/2 A D^-1/2, D the diagonal: beyond, rounding of A is as much as
+what holds a state."""
+PIVOTS = 1e3
+"""A line's entries on its diagonal over its pivots: beyond, a line hangs on next to nothing but
+rounding, as on coarse levels under a mask."""
 RUN = 256
 """Cells that loops go over at a time where rows are shorter."""
 
@@ -213,6 +219,15 @@ class AdaptedLevel:
         own = float((most / least).max(initial=0.0))
         return own, float(most.max(initial=0.0) / least.min(initial=np.inf))
 
+    def diagonal(self) -> np.ndarray:
+        """[k, j, i]."""
+        return self.cells.view(self.A[self.offsets.index((0,) * self.cells.dim)])
+
+    def pivots(self) -> float:
+        """The diagonal over the pivots of lines, at most."""
+        inverses = (self.cells.view(inverse) for *_, inverse in self._lines)
+        return max(float((self.diagonal() * inverse).max()) for inverse in inverses)
+
     def settle(self, precision: type[np.floating]) -> None:
         """Has all that the cycle needs in a precision, once the level below is made."""
         self.A, self.b, self.x, self._r = (
@@ -356,13 +371,33 @@ class AdaptedStage:
             self._between.append(Interpolation(level, kept))
             self.levels.append(self._between[-1].galerkin())
         inverse = inverted(self.levels[-1].dense(), np.finfo(float).eps)
-        own, all_ = self.levels[0].spread()
-        precision = SINGLE if own < ALIKE and all_ < RANGE else np.float64
+        precision = SINGLE if self._bears_single(inverse) else np.float64
         self.inverse = inverse.astype(precision, copy=False)
         for level in self.levels:
             level.settle(precision)
         for between in self._between:
             between.settle(precision)
+
+    def _bears_single(self, inverse: np.ndarray) -> bool:
+        """Whether a cycle in single precision is about the one in double."""
+        own, everywhere = self.levels[0].spread()
+        if not (own < ALIKE and everywhere < RANGE):
+            return False
+        pivots = max(level.pivots() for level in self.levels)
+        return pivots < PIVOTS and self._held(inverse) < HELD
+
+    def _held(self, inverse: np.ndarray) -> float:
+        """1 / the least eigenvalue of D^-1/2 A D^-1/2, about: on the coarsest level, with D summed
+        there, a bound by rows."""
+        diagonal = self.levels[0].diagonal()
+        for between in self._between:
+            fine, coarse = between.fine.cells, between.coarse
+            given, found = fine.zeros(), coarse.zeros()
+            fine.view(given)[...] = diagonal
+            between.restrict(given, found)
+            diagonal = coarse.view(found)
+        root = np.sqrt(diagonal.ravel())
+        return float((root * (np.abs(inverse) @ root)).max())
 
     def cycle(self) -> tuple[float, float]:
         """x of the top from its b; own parts of b^T x and x^T x. Collective."""
