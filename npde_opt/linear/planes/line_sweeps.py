@@ -54,10 +54,16 @@ def _first(j: int, k: int, numbers: np.ndarray) -> int:
 
 @compiled
 def _less_neighbours(
-    A: np.ndarray, steps: np.ndarray, x: np.ndarray, c: int, v: np.ndarray
+    A: np.ndarray,
+    steps: np.ndarray,
+    b: np.ndarray,
+    x: np.ndarray,
+    c: int,
+    v: np.ndarray,
 ) -> None:
-    """v -= A x, of the cells from c on and of the neighbours of `steps`."""
+    """v = b - A x, of the cells from c on and of the neighbours of `steps`."""
     run, count = v.size, steps.shape[0]
+    v[:] = b[c : c + run]
     # Two at a time: v is read and written once for both.
     pairs = count - count % 2
     for o in range(0, pairs, 2):
@@ -132,8 +138,7 @@ def along_rows(
                 c = _first(j, k, numbers)
                 run = (some - 1) * pitch + nx
                 v = work[:run]
-                v[:] = b[c : c + run]
-                _less_neighbours(A, steps, x, c, v)
+                _less_neighbours(A, steps, b, x, c, v)
                 for n in range((j + k + odd) % 2, some, 2):
                     at = n * pitch
                     _solve_row(A, ends, low, inverse, x, c + at, v[at : at + nx])
@@ -202,8 +207,7 @@ def _less_steady(
             if _takes(j, k, some, axis, odd):
                 c = _first(j, k, numbers)
                 behind = c + (some - 1) * numbers[PITCH] + numbers[NX]
-                r[c:behind] = b[c:behind]
-                _less_neighbours(A, steady, x, c, r[c:behind])
+                _less_neighbours(A, steady, b, x, c, r[c:behind])
 
 
 @compiled
@@ -231,8 +235,7 @@ def _eliminate(
             c = _first(j, k, numbers)
             run = (some - 1) * pitch + nx
             v = work[:run]
-            v[:] = given[c : c + run]
-            _less_neighbours(A, moving, x, c, v)
+            _less_neighbours(A, moving, given, x, c, v)
             for n in range(some):
                 if not _takes(j + n, k, 1, axis, odd):
                     continue
@@ -293,5 +296,4 @@ def residual(
             some = min(together, ny - j)
             c = _first(j, k, numbers)
             behind = c + (some - 1) * numbers[PITCH] + numbers[NX]
-            r[c:behind] = b[c:behind]
-            _less_neighbours(A, steps, x, c, r[c:behind])
+            _less_neighbours(A, steps, b, x, c, r[c:behind])
