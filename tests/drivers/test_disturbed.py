@@ -98,6 +98,18 @@ def test_a_finished_run_is_left_alone_and_lost_parts_of_it_come_back(trials, tmp
     ) == len(table)
 
 
+def test_checkpoints_that_all_lack_a_file_are_told_by_name(trials, tmp_path):
+    """As where a folder is removed while a checkpoint gets its name."""
+    whole, out = trials.whole("lbfgs", 1), tmp_path / "out"
+    identify(1, whole.case, out)
+    (out / "summary.json").unlink()
+    for file in out.glob("checkpoint-*/change_00.bin"):
+        file.unlink()
+    run = identify(1, whole.case, out, "--resume")
+    assert run.returncode == 2 and "(change_00.bin is missing)" in run.stderr
+    trials.resume(whole, out, torn=True)
+
+
 MEASURED = """
 [grid]
 shape = [64]
