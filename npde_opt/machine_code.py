@@ -16,7 +16,8 @@ import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,9 +28,14 @@ import numpy as np
 
 from npde_opt.compiling import compiled, defined, folder, stamp, write
 
+Argument = Any
+"""An array, a number, or a tuple of such."""
 Kind = tuple[str, int]
-"""Type of an array's values and number of its axes."""
-Native = Callable[..., int]
+"""Type of an array's values and number of its axes, NUMBER of a number."""
+Kinds = tuple[Any, ...]
+"""Of arguments, a Kind or, of a tuple, Kinds each."""
+NUMBER = -1
+Native = Callable[..., Any]
 NAMES = {
     "d": "float64",
     "f": "float32",
@@ -40,6 +46,8 @@ NAMES = {
     "?": "boolean",
 }
 """numba's, of types of values."""
+OWN = 0
+"""Where in a table its own address stands."""
 UNUSED = (
     "NRT_Free",
     "NRT_MemInfo_call_dtor",
@@ -53,39 +61,41 @@ UNUSED = (
 
 
 class Kept:
-    """A compiled function of arrays, each in C order, that allocates none: it is imported where it
-    has to be compiled.
+    """A compiled function of arrays, each in C order, of numbers and of tuples of such, that
+    allocates no array: it is imported where it has to be compiled.
 
     Args:
         module: where it is, a function that `compiling.compiled` made. name: its name there.
-        returns: whether it returns an integer; else nothing.
+        returns: the type of what it returns, an int or a float; None: nothing.
     """
 
-    def __init__(self, module: str, name: str, returns: bool = False):
+    def __init__(
+        self, module: str, name: str, returns: type[int] | type[float] | None = None
+    ):
         self.module, self.name, self.returns = module, name, returns
-        self._made: dict[tuple[Kind, ...], Native | None] = {}
+        self._made: dict[Kinds, Native | None] = {}
 
-    def __call__(self, *arrays: np.ndarray) -> int:
+    def __call__(self, *given: Argument) -> Any:
         """What it returns, or 0."""
-        return self.bound(*arrays)()
+        return self.bound(*given)()
 
-    def bound(self, *arrays: np.ndarray) -> Bound:
-        """A call with these arrays, to be made many times: it takes a microsecond."""
-        return Bound(self, arrays)
+    def bound(self, *given: Argument) -> Bound:
+        """A call with these, to be made many times: it takes a microsecond."""
+        return Bound(self, given)
 
-    def native(self, arrays: Sequence[np.ndarray]) -> Native | None:
-        """The machine code for such arrays, a function of the address of a table (see `Bound`);
+    def native(self, given: Sequence[Argument]) -> Native | None:
+        """The machine code for such arguments, a function of the address of a table (see `Bound`);
         None where there can be none."""
-        if not all(a.flags.c_contiguous for a in arrays):
+        if not all(_is_in_order(leaf) for leaf in leaves(given)):
             return None
-        kinds = tuple((a.dtype.char, a.ndim) for a in arrays)
+        kinds = _kinds(given)
         if kinds not in self._made:
             self._made[kinds] = self._native(kinds)
         return self._made[kinds]
 
-    def compiled(self, arrays: Sequence[np.ndarray]) -> int:
+    def compiled(self, given: Sequence[Argument]) -> Any:
         """The same by numba."""
-        return int(self._function()(*arrays) or 0)
+        return self._function()(*given) or 0
 
     def _function(self) -> Callable[..., Any]:
         return cast(
@@ -98,8 +108,8 @@ class Kept:
         """What tells it apart from others of its module and name."""
         return ()
 
-    def _native(self, kinds: Sequence[Kind]) -> Native | None:
-        """The machine code for arrays of these kinds; None where there can be none."""
+    def _native(self, kinds: Kinds) -> Native | None:
+        """The machine code for arguments of these kinds; None where there can be none."""
         try:
             path, said = self._place(kinds)
             found = _kept(path, said)
@@ -113,7 +123,7 @@ class Kept:
             # numba's insides, other than they were: it calls what it compiled by itself.
             return None
 
-    def _place(self, kinds: Sequence[Kind]) -> tuple[Path, bytes]:
+    def _place(self, kinds: Kinds) -> tuple[Path, bytes]:
         """The file, and for what source, versions and processor it is."""
         import llvmlite.binding as llvm
 
@@ -129,37 +139,38 @@ class Kept:
         set_to = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
         told = (stamp(source.origin), version, processor, sorted(set_to.items()))
         own = self.module, self.name, *self._what
-        called = "table", *own, source.origin, tuple(kinds)
+        called = "table", *own, source.origin, kinds
         said = hashlib.sha256(repr((called, told)).encode()).hexdigest()
         where = hashlib.sha256(repr(called).encode()).hexdigest()[:16]
         return folder() / f"{self.name}_{where}.code", said.encode()
 
-    def _compiled(self, kinds: Sequence[Kind]) -> tuple[str, bytes]:
-        """A C function of a table of addresses and sizes that calls the compiled one: its symbol,
-        and the object file."""
+    def _compiled(self, kinds: Kinds) -> tuple[str, bytes]:
+        """A C function of a table of addresses, sizes and numbers that calls the compiled one: its
+        symbol, and the object file."""
         numba: Any = importlib.import_module("numba")
-        types, arrays, at = numba.types, list[str](), 0
+        types = numba.types
         space: dict[str, object] = {
             "carray": numba.carray,
             "function": self._function(),
+            "single": np.float32,
         }
-        for char, axes in kinds:
+        for char in {char for char, _ in _flat(kinds)} | {"d"}:
             space[f"pointer_{char}"] = _pointer(getattr(types, NAMES[char]))
-            sizes = "".join(f"t[{at + 1 + d}], " for d in range(axes))
-            arrays.append(f"carray(pointer_{char}(t[{at}]), ({sizes}))")
-            at += 1 + axes
-        call = f"function({', '.join(arrays)})"
-        line = f"return {call}" if self.returns else call
-        source = f"def called(table):\n    t = carray(table, ({at},))\n    {line}\n"
-        returned = types.int64 if self.returns else types.void
-        signature = returned(types.CPointer(types.int64))
+        given, size = _texts(kinds, OWN + 1)
+        line = f"function({given[1:-1]})"
+        line = f"return {line}" if self.returns else line
+        source = f"def called(table):\n    t = carray(table, ({size},))\n    {line}\n"
+        returned = {None: types.void, int: types.int64, float: types.float64}
+        signature = returned[self.returns](types.CPointer(types.int64))
         made = numba.cfunc(signature)(defined(source, "called", space))
+        _refuse_what_needs_numba(made._library._final_module)
         _, _, (code, _) = made._library.serialize_using_object_code()
         return made._wrapper_name, code
 
     def _as_python(self, address: int) -> Native:
-        returned = ctypes.c_int64 if self.returns else None
-        return cast(Native, ctypes.CFUNCTYPE(returned, ctypes.c_void_p)(address))
+        returned = {None: None, int: ctypes.c_int64, float: ctypes.c_double}
+        made = ctypes.CFUNCTYPE(returned[self.returns], ctypes.c_void_p)
+        return cast(Native, made(address))
 
 
 class Written(Kept):
@@ -177,7 +188,7 @@ class Written(Kept):
         name: str,
         module: str,
         called: Sequence[str],
-        returns: bool = False,
+        returns: type[int] | type[float] | None = None,
     ):
         super().__init__(module, name, returns)
         self._source, self._called = source, tuple(called)
@@ -194,26 +205,34 @@ class Written(Kept):
 
 
 class Bound:
-    """A call of a compiled function with arrays that are kept, of which some are replaced by others
-    of the same type and shape from call to call.
+    """A call of a compiled function with arguments that are kept, of which some are replaced by
+    others of the same type and shape from call to call.
 
-    The machine code reads a table: of each array in turn its address and its sizes.
+    The machine code reads a table: its own address, then of each leaf of the arguments in turn an
+    array's address and its sizes, or a number, floats by their bits.
     """
 
-    def __init__(self, of: Kept, arrays: Sequence[np.ndarray]):
-        self._of, self._arrays = of, list(arrays)
-        self._run = of.native(arrays)
-        entries, self._places = list[int](), list[int]()
-        for a in arrays:
+    def __init__(self, of: Kept, given: Sequence[Argument]):
+        self._of, self._given = of, tuple(given)
+        self._leaves = list(leaves(given))
+        self._run = of.native(given)
+        entries, self._places = [0], list[int]()
+        for leaf in self._leaves:
             self._places.append(len(entries))
-            entries += (address_of(a), *a.shape)
+            entries += _entries(leaf)
         self._table = np.array(entries, np.int64)
-        self._address = self._table.ctypes.data
+        self._floats = self._table.view(np.float64)
+        self._address = self._table[OWN] = self._table.ctypes.data
 
     def put(self, k: int, array: np.ndarray) -> None:
-        """The k-th array, in C order, of the type and shape that it had."""
-        self._arrays[k] = array
+        """The k-th leaf, an array in C order, of the type and shape that it had."""
+        self._leaves[k] = array
         self._table[self._places[k]] = address_of(array)
+
+    def put_number(self, k: int, number: float | np.floating) -> None:
+        """The k-th leaf, a float of the type that it had."""
+        self._leaves[k] = number
+        self._floats[self._places[k]] = number
 
     @property
     def call(self) -> tuple[int, np.ndarray] | None:
@@ -225,14 +244,152 @@ class Bound:
         return (address, self._table) if address is not None else None
 
     def place(self, k: int) -> int:
-        """Where in the table the address of the k-th array stands."""
+        """Where in the table the address of the k-th leaf stands."""
         return self._places[k]
 
-    def __call__(self) -> int:
+    def __call__(self) -> Any:
         """What the function returns, or 0."""
         if self._run is None:
-            return self._of.compiled(self._arrays)
+            return self._of.compiled(_nested(self._given, iter(self._leaves)))
         return self._run(self._address) or 0
+
+
+class Repeated:
+    """Calls of a compiled function again and again, mostly with what it was called with before: of
+    that a call takes a look. It keeps no array alive, but those in tuples.
+
+    The function has to take numbers and arrays as they come, in C order or not, as `Kept` does.
+    """
+
+    def __init__(self, of: Kept):
+        self._of = of
+        self._before: list[object] | None = None
+        """Of each argument, a number, a tuple, or a weak reference to an array."""
+
+    def __call__(self, *given: Argument) -> Any:
+        """What the function returns, or 0."""
+        if self._before is None or not self._follow(given):
+            self._begin(given)
+        if self._run is None:
+            return self._of.compiled(given)
+        return self._run(self._address) or 0
+
+    def _begin(self, given: Sequence[Argument]) -> None:
+        """Makes the table."""
+        self._run, entries, self._places = self._of.native(given), [0], list[int]()
+        for argument in given:
+            self._places.append(len(entries))
+            for leaf in leaves([argument]):
+                entries += _entries(leaf)
+        self._table = np.array(entries, np.int64)
+        self._floats = self._table.view(np.float64)
+        self._address = self._table[OWN] = self._table.ctypes.data
+        self._kinds = [_look(a) for a in given]
+        self._before = [_weak(a) for a in given]
+
+    def _follow(self, given: Sequence[Argument]) -> bool:
+        """Puts what is new into the table; False where it is of another kind."""
+        assert self._before is not None
+        for k, (argument, before) in enumerate(zip(given, self._before, strict=True)):
+            is_array = isinstance(argument, np.ndarray)
+            known = before() if is_array and callable(before) else before
+            if known is argument:
+                continue
+            if isinstance(argument, tuple) or _look(argument) != self._kinds[k]:
+                return False
+            self._before[k] = _weak(argument)
+            if is_array:
+                self._table[self._places[k]] = address_of(argument)
+            elif isinstance(argument, float | np.floating):
+                self._floats[self._places[k]] = argument
+            else:
+                self._table[self._places[k]] = argument
+        return True
+
+
+def _weak(argument: Argument) -> object:
+    is_array = isinstance(argument, np.ndarray)
+    return weakref.ref(argument) if is_array else argument
+
+
+def _look(argument: Argument) -> object:
+    """What arguments that take each other's place have alike."""
+    if isinstance(argument, np.ndarray):
+        return argument.dtype, argument.shape, argument.flags.c_contiguous
+    return type(argument)
+
+
+def leaves(given: Sequence[Argument]) -> Iterator[Argument]:
+    """The arrays and numbers of arguments, in turn."""
+    for argument in given:
+        if isinstance(argument, tuple):
+            yield from leaves(argument)
+        else:
+            yield argument
+
+
+def _nested(given: Sequence[Argument], found: Iterator[Argument]) -> tuple[Any, ...]:
+    """Leaves in the places of those that are given."""
+    return tuple(
+        _nested(a, found) if isinstance(a, tuple) else next(found) for a in given
+    )
+
+
+def _is_in_order(leaf: Argument) -> bool:
+    return not isinstance(leaf, np.ndarray) or leaf.flags.c_contiguous
+
+
+def _kinds(given: Sequence[Argument]) -> Kinds:
+    return tuple(_kinds(a) if isinstance(a, tuple) else _kind(a) for a in given)
+
+
+def _kind(leaf: Argument) -> Kind:
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.char, leaf.ndim
+    if isinstance(leaf, bool | np.bool):
+        return "?", NUMBER
+    if isinstance(leaf, np.floating):
+        return leaf.dtype.char, NUMBER
+    return ("d" if isinstance(leaf, float) else "l"), NUMBER
+
+
+def _entries(leaf: Argument) -> list[int]:
+    """Of the table."""
+    if isinstance(leaf, np.ndarray):
+        return [address_of(leaf), *leaf.shape]
+    if isinstance(leaf, float | np.floating):
+        return [int(np.array(leaf, np.float64).view(np.int64))]
+    return [int(leaf)]
+
+
+def _flat(kinds: Kinds) -> Iterator[Kind]:
+    for kind in kinds:
+        if isinstance(kind[0], str):
+            yield kind[0], kind[1]
+        else:
+            yield from _flat(kind)
+
+
+def _texts(kinds: Kinds, at: int) -> tuple[str, int]:
+    """A tuple of what the table t has from `at` on, as a source, and where what follows begins."""
+    found = list[str]()
+    for kind in kinds:
+        if kind and isinstance(kind[0], str):
+            text, at = _text(kind[0], kind[1], at)
+        else:
+            text, at = _texts(kind, at)
+        found.append(text)
+    return f"({', '.join(found)},)", at
+
+
+def _text(char: str, axes: int, at: int) -> tuple[str, int]:
+    if axes != NUMBER:
+        sizes = "".join(f"t[{at + 1 + d}], " for d in range(axes))
+        return f"carray(pointer_{char}(t[{at}]), ({sizes}))", at + 1 + axes
+    if char in "df":
+        number = f"carray(pointer_d(t[{OWN}] + {8 * at}), (1,))[0]"
+        return (number if char == "d" else f"single({number})"), at + 1
+    return (f"t[{at}] != 0" if char == "?" else f"t[{at}]"), at + 1
 
 
 def _spec(module: str) -> ModuleSpec | None:
@@ -246,6 +403,18 @@ def _spec(module: str) -> ModuleSpec | None:
 def address_of(array: np.ndarray) -> int:
     found: int = array.__array_interface__["data"][0]
     return found
+
+
+def _refuse_what_needs_numba(module: Any) -> None:
+    """Raises LookupError where machine code calls functions of numba's, which are not there in a
+    process that has not loaded it."""
+    process = ctypes.CDLL(None)
+    for called in (*module.functions, *module.global_variables):
+        name = called.name
+        if not called.is_declaration or name.startswith("llvm.") or name in UNUSED:
+            continue
+        if not hasattr(process, name):
+            raise LookupError(f"{module.name} calls {name}")
 
 
 def _pointer(number: Any) -> Callable[..., object]:

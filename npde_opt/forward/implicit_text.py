@@ -69,7 +69,7 @@ def loops(
     """
     writer = _Writer(implicit, explicit, expressions, fields)
     return Loops(
-        Written(writer.forth(), "forth", LOOPS, CALLED, True),
+        Written(writer.forth(), "forth", LOOPS, CALLED, int),
         Written(writer.back(), "back", LOOPS, CALLED),
         Written(writer.rates(), "rates", LOOPS, []),
     )

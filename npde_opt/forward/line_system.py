@@ -27,7 +27,7 @@ from npde_opt.terms.interface import TermAt
 from npde_opt.terms.state import State
 
 LOOPS = "npde_opt.forward.line_loops"
-FACTOR = Kept(LOOPS, "factor", returns=True)
+FACTOR = Kept(LOOPS, "factor", returns=int)
 FORWARD, BACKWARD = Kept(LOOPS, "forward"), Kept(LOOPS, "backward")
 MEASURES = 5
 """Of a solve: what is left, |b|, |x|, and two energies (see line_loops.py)."""

@@ -6,7 +6,7 @@ lie."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from mpi4py import MPI
@@ -14,12 +14,9 @@ from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids.layout import Layers, Layout, neighbours
-from npde_opt.lazily import loaded_lazily
+from npde_opt.machine_code import Kept, Repeated
 
-if TYPE_CHECKING:
-    from npde_opt.operators import product_loops
-else:
-    product_loops = loaded_lazily("npde_opt.operators.product_loops")
+MULTIPLY = Kept("npde_opt.operators.product_loops", "multiply")
 
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
@@ -60,6 +57,10 @@ class Half:
         self.values |= {
             _unit(self.dim, d, 1): planes[_unit(self.dim, d, 1)] for d in axes
         }
+        centre, *after = (np.ravel(v) for v in self.values.values())
+        lines = (1,) * (3 - self.dim) + tuple(layout.local_shape[::-1])
+        self._flat = centre, tuple(after), lines
+        self._multiply = Repeated(MULTIPLY)
 
     @classmethod
     def of(
@@ -112,12 +113,10 @@ class Half:
     def multiply(self, x: np.ndarray, y: np.ndarray) -> None:
         """y = A x of owned cells, x fastest. Collective."""
         shape = self.layout.local_shape[::-1]
-        nz, ny, nx = (1,) * (3 - self.dim) + tuple(shape)
-        centre, *after = (np.ravel(v) for v in self.values.values())
         given, out = x.reshape(shape), y.reshape(shape)
         for layers in self._spans:
             layers.post(given)
-        product_loops.multiply(centre, tuple(after), (nz, ny, nx), x, y)
+        self._multiply(*self._flat, x, y)
         for layers in self._spans:
             below, above = layers.finish()
             first, last = layers.ends

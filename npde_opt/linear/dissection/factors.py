@@ -16,7 +16,7 @@ from npde_opt.operators.halves import Planes
 from npde_opt.operators.stencils import StencilMatrix
 
 LOOPS = "npde_opt.linear.dissection.loops"
-FACTOR, SOLVE = Kept(LOOPS, "factor", returns=True), Kept(LOOPS, "solve")
+FACTOR, SOLVE = Kept(LOOPS, "factor", returns=int), Kept(LOOPS, "solve")
 SIDE = 14
 """Argument of `loops.solve`: b."""
 FEWEST, MOST = {2: 1 << 11, 3: 1 << 9}, {2: 1 << 16, 3: 1 << 14}
@@ -143,7 +143,7 @@ class BoxFactors:
 
     def factor(self) -> bool:
         """Factorizes the matrix in `values`; whether it is positive definite."""
-        return self._factor() == 1
+        return bool(self._factor() == 1)
 
     def solve(self, b: np.ndarray, x: np.ndarray) -> None:
         """x of A x = b, both of active cells and contiguous; they may be one array."""

@@ -18,7 +18,7 @@ import numpy as np
 from npde_opt.linear.dissection.parts import LANES, Cuts, cut
 from npde_opt.machine_code import Kept
 
-PATTERN = Kept("npde_opt.linear.dissection.loops", "pattern", returns=True)
+PATTERN = Kept("npde_opt.linear.dissection.loops", "pattern", returns=int)
 LEAF = 4
 """Cells that are not cut further."""
 Ranges = tuple[tuple[int, int], ...]

@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.boxes import Box, Extent
+from npde_opt.linear.planes.geometry import MOST, Along, Couples
 from npde_opt.linear.planes.levels import SINGLE, Line, Shape
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import galerkin_loops
-    from npde_opt.linear.planes.galerkin_loops import Along, Couples
     from npde_opt.linear.planes.transfers import Transfer
-else:
-    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
 
 TOGETHER = 3
 """Rows that transfers.py sums at a time."""
@@ -183,7 +179,7 @@ def galerkin(fine: Box, coarse: Box, halved: Lines) -> tuple[Along, Couples, Cou
 
 def _couples(line: Line | None, fine: Extent, coarse: Extent) -> Couples:
     """Along one axis, see galerkin_loops.py."""
-    shape = coarse.count, 3, galerkin_loops.MOST
+    shape = coarse.count, 3, MOST
     i, j, step = (np.zeros(shape, np.int64) for _ in range(3))
     weights = np.zeros(shape)
     n, here = fine.total, coarse.owned

@@ -17,18 +17,17 @@ takes; levels that follow them (adapted.py) take over then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from petsc4py import PETSc
 
 from npde_opt import reductions
 from npde_opt.grids import Grid
-from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes import estimate
 from npde_opt.linear.planes.adapted import AdaptedStage
 from npde_opt.linear.planes.boxes import TOP, Box
 from npde_opt.linear.planes.levels import (
+    LOOPS,
     SINGLE,
     Planes,
     first_half,
@@ -37,12 +36,10 @@ from npde_opt.linear.planes.levels import (
     rows_before,
 )
 from npde_opt.linear.planes.stages import PlaneLevel, Stage
+from npde_opt.machine_code import Kept
 from npde_opt.operators.patterns import Offset
 
-if TYPE_CHECKING:
-    from npde_opt.linear.planes import rows
-else:
-    rows = loaded_lazily("npde_opt.linear.planes.rows")
+LARGEST = Kept(LOOPS, "largest", float)
 
 GATHERED = 1 << 22
 """Cells of grids on several ranks whose adapted levels one of them may have."""
@@ -76,6 +73,7 @@ class PlaneCycle:
         self.before = rows_before(self.box.cells)
         """The rows before those of the finest level, ghosts among them."""
         self._kept: Planes = {}
+        self._most = np.empty(1, np.int64)
 
     @property
     def levels(self) -> list[PlaneLevel]:
@@ -138,7 +136,8 @@ class PlaneCycle:
 
     def largest(self, values: np.ndarray) -> float:
         """max |v| over all ranks; NaN where there is one. Collective."""
-        return reductions.largest(self.grid.comm, float(rows.largest(values)))
+        own = float(LARGEST(values, self._most))
+        return reductions.largest(self.grid.comm, own)
 
     def apply(self, pc: PETSc.PC, b: PETSc.Vec, x: PETSc.Vec) -> None:
         given, found = b.getArray(readonly=True), x.getArray()
@@ -149,7 +148,7 @@ class PlaneCycle:
         top = self.top
         top.shape.put(given, 1 / size, top.b)
         self.cycle()
-        rows.take(top.x, size * self.scale, found, top.shape.geometry)
+        top.shape.take(top.x, size * self.scale, found)
 
     def cycle(self) -> tuple[float, float]:
         """x of the finest level from its b; own parts of b^T x and x^T x. Collective."""

@@ -14,28 +14,22 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import (
+from npde_opt.linear.planes.geometry import (
     FRONT,
     LEFT,
+    MOST,
     NX,
     OWN,
     PITCH,
     PLANE,
     WIDE,
+    Along,
+    Couples,
     Geometry,
 )
 
-PAIRS = ((0, 0), (1, 0), (-1, 1), (0, 1), (1, 1))
+ALONG_Y, ALONG_Z = (0, 1, -1, 0, 1), (0, 0, 1, 1, 1)
 """Steps along y and z from J to K; in 2-D the first two."""
-MOST = 7
-"""Pairs of fine cells along an axis that couple a coarse cell and one beside it."""
-
-Along = tuple[bool, int, np.ndarray, np.ndarray]
-"""Of x: whether it is halved; where in a row, with the cell before it, that of the first owned
-coarse cell lies; l_r and u_r from the cell before this on (halving.py)."""
-Couples = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of y or z: [owned coarse cell, step to the other one, pair] the fine cells i and j, j - i before
-cells beyond the ends are the first ones again, and w_i w_j. The last step stands for -1."""
 
 
 @compiled
@@ -49,10 +43,14 @@ def coarsen(
     B: np.ndarray,
     e: np.ndarray,
     below: Geometry,
+    parts: np.ndarray,
 ) -> None:
-    """B and e, couplings and diagonal of P^T A P at owned cells, from A and d."""
+    """B and e, couplings and diagonal of P^T A P at owned cells, from A and d.
+
+    Args:
+        parts [3, cells of a fine row and two]: work.
+    """
     numbers, coarse, rows = fine[0], below[0], below[1]
-    parts = np.empty((3, numbers[NX] + 2), A.dtype)
     lines = y[0].shape[0]
     for k in range(z[0].shape[0]):
         for j in range(lines):
@@ -60,7 +58,7 @@ def coarsen(
             start = row + 1 + coarse[LEFT]
             stop = start + coarse[OWN]
             for n in range(5 if coarse[PLANE] else 2):
-                dy, dz = PAIRS[n]
+                dy, dz = ALONG_Y[n], ALONG_Z[n]
                 _sum_pairs(A, d, numbers, y, z, j, k, dy, dz, parts)
                 _wrap(parts, fine[3])
                 if n == 0:
@@ -198,8 +196,8 @@ def _halve_own(
     halved, first, lower, upper = along
     b, d = parts[1], parts[2]
     if not halved:
-        end = first + here.size
-        here[:], right[:] = b[first:end], d[first:end]
+        for c in range(here.size):
+            here[c], right[c] = b[c + first], d[c + first]
         return
     for c in range(here.size):
         i = 2 * c + first
@@ -222,8 +220,8 @@ def _halve(
     halved, first, lower, upper = along
     a, b, d = parts[0], parts[1], parts[2]
     if not halved:
-        end = first + here.size
-        left[:], here[:], right[:] = a[first:end], b[first:end], d[first:end]
+        for c in range(here.size):
+            left[c], here[c], right[c] = a[c + first], b[c + first], d[c + first]
         return
     for c in range(here.size):
         i = 2 * c + first
@@ -236,27 +234,39 @@ def _halve(
 
 
 @compiled
+def _largest(x: np.ndarray) -> float:
+    """Of numbers, of which there is one at least."""
+    found = x[0]
+    for i in range(1, x.size):
+        found = x[i] if x[i] > found else found
+    return float(found)
+
+
+@compiled
 def finish(
     A: np.ndarray,
     d: np.ndarray,
     steps: np.ndarray,
     inverse: np.ndarray,
     geometry: Geometry,
-) -> tuple[float, float]:
-    """inverse = 1 / d, 1 where d is 0: nothing is coupled there; Gershgorin's bounds of the
+    root: np.ndarray,
+    work: np.ndarray,
+    bounds: np.ndarray,
+) -> None:
+    """inverse = 1 / d, 1 where d is 0: nothing is coupled there; bounds = Gershgorin's of the
     eigenvalues of D^-1 A and of D^-1/2 A D^-1/2, which are the same eigenvalues. Coarse cells that
     reach few fine ones make the first large, but not the second.
 
     Args:
         d: with what lies outside.
         steps [o]: cells to a neighbour.
+        root, work [4, cells of a row]: work, root as long as d.
     """
     numbers, rows = geometry[0], geometry[1]
     nx = numbers[NX]
-    v, most = np.empty(nx, A.dtype), np.zeros(nx, A.dtype)
-    u, even = np.empty(nx, A.dtype), np.zeros(nx, A.dtype)
+    v, u, most, even = work[0], work[1], work[2], work[3]
+    most[:], even[:] = 0, 0
     zero, one = A.dtype.type(0), A.dtype.type(1)
-    root = np.empty_like(d)
     for i in range(d.size):
         root[i] = one / np.sqrt(d[i]) if d[i] > 0 else zero
     for n in range(rows.size):
@@ -277,7 +287,7 @@ def finish(
             most[i] = size if size > most[i] else most[i]
             size = w[i] * u[i]
             even[i] = size if size > even[i] else even[i]
-    return float(1 + most.max()), float(1 + even.max())
+    bounds[0], bounds[1] = 1 + _largest(most), 1 + _largest(even)
 
 
 @compiled
@@ -291,6 +301,7 @@ def take(
     inverse: np.ndarray,
     sums: np.ndarray,
     geometry: Geometry,
+    work: np.ndarray,
 ) -> float:
     """The finest level from values in double precision, x fastest, times `scale`: A, d and
     1 / d as in `finish`, sums = A 1 formed in double; the bound of `finish`.
@@ -298,10 +309,12 @@ def take(
     Args:
         couplings: to the cells after along x, y, ..., 0 towards what lies outside.
         before [axis - 1, row]: the row before along y, z.
+        work [3, cells of a row]: in double precision.
     """
     numbers, rows = geometry[0], geometry[1]
     nx = numbers[NX]
-    total, size, most = np.empty(nx), np.empty(nx), np.zeros(nx)
+    total, size, most = work[0], work[1], work[2]
+    most[:] = 0
     one = A.dtype.type(1)
     for n in range(rows.size):
         start = FRONT + rows[n] * numbers[PITCH] + 1
@@ -331,4 +344,4 @@ def take(
             left[i] = scale * total[i]
             bound = scale * size[i] * found[i]
             most[i] = bound if bound > most[i] else most[i]
-    return float(1 + most.max())
+    return float(1 + _largest(most))

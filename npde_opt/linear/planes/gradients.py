@@ -27,12 +27,16 @@ from npde_opt.linear.planes.levels import SINGLE, Planes
 from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.linear.planes.stages import PlaneLevel, Precision
 from npde_opt.linear.residual import LARGE, ROUNDING
+from npde_opt.machine_code import Kept, Repeated
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import rows, vectors
+    from npde_opt.linear.planes import rows
 else:
     rows = loaded_lazily("npde_opt.linear.planes.rows")
-    vectors = loaded_lazily("npde_opt.linear.planes.vectors")
+
+LOOPS = "npde_opt.linear.planes.vectors"
+DIRECTION, ADVANCE = Kept(LOOPS, "direction", float), Kept(LOOPS, "advance", float)
+TRUE_RESIDUAL = Kept(LOOPS, "true_residual", float)
 
 Reason = PETSc.KSP.ConvergedReason
 NATURAL, PRECONDITIONED, UNPRECONDITIONED = (
@@ -92,6 +96,8 @@ class PlaneCG:
         self._sums = np.empty(2)
         self.true_residual: float | None = None
         """|b - A x| of the last solve, where it was formed at its end."""
+        self._row = np.empty(self.shape.cells[0])
+        self._true_residual = Repeated(TRUE_RESIDUAL)
         self._set_precision(SINGLE)
 
     @property
@@ -106,6 +112,7 @@ class PlaneCG:
         self._helps = 1.0 if single else HALVED
         self._free()
         self._v = np.zeros(CHUNK, precision)
+        self._direction, self._advance = Repeated(DIRECTION), Repeated(ADVANCE)
 
     def _free(self) -> None:
         """Drops the work of a solve."""
@@ -156,7 +163,7 @@ class PlaneCG:
                 self._x[...] = 0
             reason, more, norm = self._begin(given, guessed, (rtol, atol), rest)
             iterations += more
-        rows.take(self._x, 1.0, found, self.shape.geometry)
+        self.shape.take(self._x, 1.0, found)
         if self.cycle.grid.size >= LARGE:
             self._free()
             self.__dict__.pop("_x", None)
@@ -209,9 +216,8 @@ class PlaneCG:
         """r = b - A x; r^T r, in units."""
         self.top.exchange(self._x)
         system = *self._matrix, self.cycle.before, self._x, b, 1 / state.unit
-        return self._total(
-            vectors.true_residual(*system, self.top.b, self.shape.geometry)
-        )
+        where = self.top.b, self.shape.geometry, self._row
+        return self._total(self._true_residual(*system, *where))
 
     def _square(self, x: np.ndarray) -> float:
         """x^T x of owned cells."""
@@ -276,7 +282,7 @@ class PlaneCG:
                 self._p,
                 self._q,
             )
-            pq = self._total(vectors.direction(*moved, self._v, geometry))
+            pq = self._total(self._direction(*moved, self._v, geometry))
             if not pq > 0:
                 return Reason.DIVERGED_INDEFINITE_MAT, step, state.norm
             alpha = state.rz / pq
@@ -289,7 +295,7 @@ class PlaneCG:
                 taken,
                 self._precision(alpha),
             )
-            state.rr = self._total(vectors.advance(*fields, geometry))
+            state.rr = self._total(self._advance(*fields, geometry))
             if self._is_due(state) and self._renewed(b, state):
                 self.true_residual = state.norm
                 return Reason.CONVERGED_RTOL, step + 1, state.norm

@@ -8,24 +8,22 @@ A_coarse = P^T A P.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npde_opt.grids import Grid
-from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.geometric import COARSEST, Level
 from npde_opt.linear.planes import runs
+from npde_opt.linear.planes.geometry import END, FIRST, FRONT, Geometry
+from npde_opt.machine_code import Kept, Repeated
 from npde_opt.operators.patterns import Offset
 
-if TYPE_CHECKING:
-    from npde_opt.linear.planes import rows
-    from npde_opt.linear.planes.rows import Geometry
-else:
-    rows = loaded_lazily("npde_opt.linear.planes.rows")
+LOOPS = "npde_opt.linear.planes.rows"
+PUT, TAKE, WRAP = Kept(LOOPS, "put"), Kept(LOOPS, "take"), Kept(LOOPS, "wrap")
 
 SINGLE = np.float32
 LINE = 16
@@ -86,7 +84,7 @@ class Shape:
         pitch = aligned if aligned <= MORE * pitch else pitch
         self.pitch = pitch
         strides = (1, pitch, pitch * (self.cells[1] + 2))[: len(cells)]
-        self.size = rows.FRONT + strides[-1] * (self.cells[-1] + 2) + LINE
+        self.size = FRONT + strides[-1] * (self.cells[-1] + 2) + LINE
         steps = [
             sum(s * o for s, o in zip(strides, o, strict=True))
             for o in self.offsets[1:]
@@ -101,7 +99,7 @@ class Shape:
         own = tuple(part.stop - part.start for part in inner[::-1])
         wraps = any(self.periodic) or own != self.cells
         numbers = self.cells[0], pitch, plane, first, end, reach, band, wide, wraps
-        front = rows.FRONT + 1
+        front = FRONT + 1
         ends = front + first * pitch, front + end * pitch
         everything = np.ones(self.cells[::-1], bool)
         self._runs = runs.runs(
@@ -125,6 +123,9 @@ class Shape:
         self.geometry = self._geometry(
             (*numbers, inner[-1].start, own[0]), whole[inner[:-1]]
         )
+        # By the precision of the field.
+        self._put = defaultdict[np.dtype, Repeated](lambda: Repeated(PUT))
+        self._take = defaultdict[np.dtype, Repeated](lambda: Repeated(TAKE))
 
     def _geometry(self, numbers: tuple[int, ...], own: np.ndarray) -> Geometry:
         return (
@@ -177,20 +178,24 @@ class Shape:
 
     def put(self, values: np.ndarray, factor: float, out: np.ndarray) -> None:
         """Values at owned active cells, x fastest, times a factor into a field."""
-        rows.put(values, factor, out, self.geometry)
+        self._put[out.dtype](values, factor, out, self.geometry)
         self.wrap(out)
+
+    def take(self, field: np.ndarray, factor: float, values: np.ndarray) -> None:
+        """A field at owned active cells, times a factor, to values, x fastest."""
+        self._take[field.dtype](field, factor, values, self.geometry)
 
     def wrap(self, field: np.ndarray) -> None:
         """What lies outside along axes that are periodic and not cut."""
         if any(self.periodic):
             numbers = self.geometry[0]
-            rows.wrap(field, self.geometry, numbers[rows.FIRST], numbers[rows.END])
+            WRAP(field, self.geometry, numbers[FIRST], numbers[END])
 
     def view(self, field: np.ndarray) -> np.ndarray:
         """A field's cells [k, j, i] with ghosts."""
         lines = [n + 2 for n in self.cells[:0:-1]]
         size = math.prod(lines) * self.pitch
-        whole = field[rows.FRONT : rows.FRONT + size].reshape(*lines, self.pitch)
+        whole = field[FRONT : FRONT + size].reshape(*lines, self.pitch)
         inside = (slice(1, -1),) * len(lines)
         found: np.ndarray = whole[(*inside, slice(1, self.cells[0] + 1))]
         return found

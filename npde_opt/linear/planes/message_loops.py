@@ -12,17 +12,25 @@ from numba.extending import intrinsic
 
 from npde_opt.compiling import compiled
 from npde_opt.linear.planes.pointers import carray, single, whole
+from npde_opt.linear.planes.tables import (
+    BUFFER,
+    COUNT,
+    LENGTH,
+    PACK,
+    PACK_END,
+    PUT,
+    PUT_END,
+    REQUESTS,
+    RUNS,
+    SOURCE,
+    SOURCE_SIZE,
+    STARTS,
+    STATUSES,
+    TARGET,
+    TARGET_SIZE,
+)
 
 types: Any = numba.types
-
-REQUESTS, COUNT, STATUSES, PACK, PACK_END, PUT, PUT_END = range(7)
-SOURCE, SOURCE_SIZE, TARGET, TARGET_SIZE = range(7, 11)
-PHASE = 11
-"""Numbers of a phase: addresses of requests and statuses; the sides that are packed and put; the
-fields that they are packed from and put into."""
-STARTS, RUNS, LENGTH, BUFFER = range(4)
-SIDE = 4
-"""Numbers of a side: the places in a field where as many runs of cells of one length begin."""
 
 
 def _of_mpi(pointers: int) -> Any:

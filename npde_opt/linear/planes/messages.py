@@ -12,22 +12,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from mpi4py import MPI
 
 from npde_opt import traffic
-from npde_opt.lazily import loaded_lazily
 from npde_opt.linear.planes.boxes import Box, Index
 from npde_opt.linear.planes.gathering import TAG, Gathering
 from npde_opt.linear.planes.levels import SINGLE, Shape
+from npde_opt.linear.planes.tables import PHASE, SIDE
 from npde_opt.machine_code import address_of
-
-if TYPE_CHECKING:
-    from npde_opt.linear.planes import message_loops
-else:
-    message_loops = loaded_lazily("npde_opt.linear.planes.message_loops")
 
 Phases = tuple[int, int]
 """The first of some, and the one behind the last."""
@@ -80,11 +74,10 @@ class Messages:
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Phases and sides, see message_loops.py."""
-        phases, sides = message_loops.PHASE, message_loops.SIDE
+        """Phases and sides, see tables.py."""
         return (
-            np.array(self._phases, np.int64).reshape(-1, phases),
-            np.array(self._sides, np.int64).reshape(-1, sides),
+            np.array(self._phases, np.int64).reshape(-1, PHASE),
+            np.array(self._sides, np.int64).reshape(-1, SIDE),
         )
 
     def ghosts(self, box: Box, shape: Shape, field: np.ndarray) -> Phases:

@@ -1,10 +1,4 @@
-"""Symmetric stencils on rows of cells along x, in compiled loops.
-
-A field is one array. Row n has its cells at FRONT + n pitch + 1, ...; there is a cell before and
-one behind every row, in 3-D a row before and behind every plane, and a row or plane before the
-first and behind the last. What lies outside is zero or, where an axis is periodic, what is at the
-other end. Neighbours are thus at fixed distances, and loops go over bands of rows and what is
-between them, however short rows are.
+"""Symmetric stencils on rows of cells along x (geometry.py), in compiled loops.
 
 A stencil [o, cell] is couplings A[i, i + o] to one half of the neighbours; those to the other half
 are the same values seen from there. Narrow ones have a neighbour an axis, wide ones all in the
@@ -16,24 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
+from npde_opt.linear.planes.geometry import (
+    BAND,
+    END,
+    FIRST,
+    FRONT,
+    NX,
+    PITCH,
+    PLANE,
+    WIDE,
+    Geometry,
+)
 from npde_opt.linear.planes.runs import COUNT, OFFSET, START
-
-FRONT = 15
-"""Cells before the first row, so that the first cell of rows begins a line of the cache."""
-
-NX, PITCH, PLANE, FIRST, END, REACH, BAND, WIDE, WRAPS, LEFT, OWN = range(11)
-"""What a geometry's numbers are: cells of a row; cells from a row to the next, and from a plane to
-the next (0 in 2-D); the first row that is inside, and the one behind the last; rows that a row's
-neighbours are away, and rows of a band; whether the stencil is wide; whether cells outside have
-values, since an axis is periodic or they are another rank's; ghosts before the owned cells of a
-row, and how many these are."""
-Geometry = tuple[
-    np.ndarray, np.ndarray, np.ndarray, bool, np.ndarray, np.ndarray, np.ndarray
-]
-"""Numbers, the rows that are owned, rows outside with those that they are the same as, whether x is
-periodic; runs and spans (runs.py), and for every row the first span that ends in it or behind."""
-
-Number = float | np.floating
 
 
 @compiled
@@ -213,10 +201,11 @@ def runs_before(geometry: Geometry, done: int, row: int) -> int:
 
 
 @compiled
-def largest(x: np.ndarray) -> float:
-    """max |x|; NaN where there is one."""
+def largest(x: np.ndarray, most: np.ndarray) -> float:
+    """max |x|; NaN where there is one. `most` is one integer of 64 bits, work."""
     # Numbers without their signs are ordered as their bits, and NaN comes last.
-    bits, most = x.view(np.int64), np.zeros(1, np.int64)
+    bits = x.view(np.int64)
+    most[0] = 0
     for i in range(x.size):
         most[0] = max(most[0], bits[i] & 0x7FFFFFFFFFFFFFFF)
     return float(most.view(np.float64)[0])

@@ -31,14 +31,17 @@ from npde_opt.linear.planes.levels import (
 from npde_opt.linear.planes.messages import calls
 from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.linear.planes.whole import CELLS, Whole
+from npde_opt.machine_code import Kept, Repeated
 from npde_opt.operators.patterns import Offset
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import galerkin_loops, rows, sweeps
+    from npde_opt.linear.planes import sweeps
 else:
-    galerkin_loops = loaded_lazily("npde_opt.linear.planes.galerkin_loops")
-    rows = loaded_lazily("npde_opt.linear.planes.rows")
     sweeps = loaded_lazily("npde_opt.linear.planes.sweeps")
+
+LOOPS = "npde_opt.linear.planes.galerkin_loops"
+TAKE = Kept(LOOPS, "take", float)
+COARSEN, FINISH = Kept(LOOPS, "coarsen"), Kept(LOOPS, "finish")
 
 Precision = type[np.floating] | type[float]
 
@@ -85,6 +88,7 @@ class PlaneLevel:
         self.inverse[...] = 1
         self.factors = (precision(0), precision(0), precision(0))
         self.v = np.zeros(CHUNK, precision)
+        self._coarsen, self._finish = Repeated(COARSEN), Repeated(FINISH)
         self._exchanges = dict[int, tuple[np.ndarray, Exchange]]()
         """With the fields, so that no other one gets the number of one of them."""
 
@@ -118,7 +122,8 @@ class PlaneLevel:
         centre, *couplings = (planes[o].reshape(-1) for o in self.shape.offsets)
         given = centre, tuple(couplings), before, scale
         found = self.A, self.y, self.inverse, sums
-        bound = float(galerkin_loops.take(*given, *found, self.shape.whole))
+        work = np.empty((3, self.shape.cells[0]))
+        bound = float(TAKE(*given, *found, self.shape.whole, work))
         self.bounds = bound, bound
         for field in (*self.values(), self.inverse):
             self.shape.wrap(field)
@@ -132,7 +137,8 @@ class PlaneLevel:
         shape, below = self.shape, self._below
         fine = self.A, self.y, shape.geometry
         coarse = below.A, below.y, below.shape.geometry
-        galerkin_loops.coarsen(*fine, *self._galerkin, *coarse)
+        work = np.empty((3, shape.cells[0] + 2), self.precision)
+        self._coarsen(*fine, *self._galerkin, *coarse, work)
 
     def complete(self) -> None:
         """What follows from values at owned cells. Collective."""
@@ -142,7 +148,10 @@ class PlaneLevel:
         for field in self.values():
             shape.wrap(field)
         given = self.A, self.y, shape.steps, self.inverse, shape.whole
-        self.bounds = galerkin_loops.finish(*given)
+        work = np.empty((4, shape.cells[0]), self.precision)
+        bounds = np.empty(2)
+        self._finish(*given, np.empty_like(self.y), work, bounds)
+        self.bounds = float(bounds[0]), float(bounds[1])
         shape.wrap(self.inverse)
 
     def planes(self) -> Planes:
@@ -344,7 +353,7 @@ class Stage:
         last = self.levels[-1]
         if self._gathering is None:
             given = np.empty(len(self.inverse))
-            rows.take(last.b, 1.0, given, last.shape.geometry)
+            last.shape.take(last.b, 1.0, given)
             last.shape.put(self.inverse @ given, 1.0, last.x)
             return
         found = self._gathering.gather(last.inner(last.b))

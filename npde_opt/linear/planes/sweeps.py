@@ -9,20 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import (
-    BAND,
-    END,
-    FIRST,
-    REACH,
-    Geometry,
-    Number,
-    beside,
-    cells,
-    dots,
-    part,
-    runs_before,
-    wrap,
-)
+from npde_opt.linear.planes.geometry import BAND, END, FIRST, REACH, Geometry, Number
+from npde_opt.linear.planes.rows import beside, cells, dots, part, runs_before, wrap
 from npde_opt.linear.planes.transfers import Transfer, prolong, restrict
 
 Factors = tuple[Number, Number, Number]

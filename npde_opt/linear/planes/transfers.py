@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import FRONT
+from npde_opt.linear.planes.geometry import FRONT
 
 BEGIN, PITCH, TO_BEGIN, TO_PITCH, COUNT = range(5)
 """Where in a row reading begins, and cells from a row to the next, of what is read and of what is

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.rows import (
+from npde_opt.linear.planes.geometry import (
     BAND,
     END,
     FIRST,
@@ -17,13 +17,8 @@ from npde_opt.linear.planes.rows import (
     WRAPS,
     Geometry,
     Number,
-    cells,
-    dots,
-    fluxes,
-    part,
-    runs_before,
-    wrap,
 )
+from npde_opt.linear.planes.rows import cells, dots, fluxes, part, runs_before, wrap
 from npde_opt.linear.planes.runs import COUNT, LINE, OFFSET, PLACE, START
 
 
@@ -113,16 +108,17 @@ def true_residual(
     factor: float,
     r: np.ndarray,
     geometry: Geometry,
+    work: np.ndarray,
 ) -> float:
     """r = factor (b - A x) and r^T r of owned active cells, which b holds with x fastest; A with
     ghosts. What lies outside x is written anew.
 
     Args:
         couplings, before: as in galerkin_loops.take.
+        work [cell of a row]: in double precision.
     """
     numbers, runs = geometry[0], geometry[4]
     nx, total, steps = numbers[NX], 0.0, (numbers[PITCH], numbers[PLANE])
-    work = np.empty(nx)
     wrap(x, geometry, numbers[FIRST], numbers[END])
     for n in range(runs.shape[0]):
         begin, count, line = runs[n, START], runs[n, COUNT], runs[n, LINE]

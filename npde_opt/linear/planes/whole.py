@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt.lazily import loaded_lazily
+from npde_opt.linear.planes import tables
 from npde_opt.linear.planes.boxes import Box
 from npde_opt.linear.planes.gathering import Gathering
+from npde_opt.linear.planes.geometry import Geometry
 from npde_opt.linear.planes.levels import SINGLE, Shape
 from npde_opt.linear.planes.messages import Messages, calls
+from npde_opt.machine_code import Kept
 
 if TYPE_CHECKING:
-    from npde_opt.linear.planes import whole_loops
-    from npde_opt.linear.planes.rows import Geometry
     from npde_opt.linear.planes.transfers import Transfer
-else:
-    whole_loops = loaded_lazily("npde_opt.linear.planes.whole_loops")
+
+CYCLE = Kept("npde_opt.linear.planes.whole_loops", "cycle", int)
 
 CELLS = 1 << 20
 """Of the finest level, up to which its fields are kept from solve to solve, and so is a table."""
@@ -65,7 +65,7 @@ class Whole:
     """
 
     def __init__(self, parts: Sequence[Part], size: int):
-        self._table = np.zeros((len(parts), whole_loops.WIDTH), np.int64)
+        self._table = np.zeros((len(parts), tables.WIDTH), np.int64)
         self._levels = [level for level, _ in parts]
         self._factors = np.zeros((len(parts), 3), SINGLE)
         self._inverse = np.zeros((size, size))
@@ -75,9 +75,9 @@ class Whole:
         self._fields = self._levels[0].b, self._levels[0].x
         self._messages = Messages()
         for n, (level, _) in enumerate(parts):
-            self._put(n, whole_loops.GEOMETRY, self._geometry(level.shape.geometry))
-            self._put(n, whole_loops.B, self._field(level.b))
-            self._put(n, whole_loops.X, self._field(level.x))
+            self._put(n, tables.GEOMETRY, self._geometry(level.shape.geometry))
+            self._put(n, tables.B, self._field(level.b))
+            self._put(n, tables.X, self._field(level.x))
         for n, (level, gathering) in enumerate(parts):
             below = self._levels[n + 1] if n + 1 < len(parts) else None
             if gathering is not None:
@@ -85,9 +85,12 @@ class Whole:
             elif below is not None:
                 self._sweep(n, level, below)
             else:
-                self._put(n, whole_loops.KIND, [whole_loops.INVERTED])
-        self._calls = np.array(calls() or (0, 0), np.int64)
-        self._phases, self._sides = self._messages.tables
+                self._put(n, tables.KIND, [tables.INVERTED])
+        given = self._table, self._factors, self._inverse, self._work
+        self._phases, sides = self._messages.tables
+        addresses = np.array(calls() or (0, 0), np.int64)
+        self._parts = np.zeros(2)
+        self._cycle = CYCLE.bound(*given, self._phases, sides, addresses, self._parts)
 
     def goes_over(self, level: Level) -> bool:
         """Whether the first level's fields are those that it had."""
@@ -116,35 +119,35 @@ class Whole:
         x = None if below is None else (below.shape, below.x)
         down = self._messages.gathered(gathering, level.box, given, b)
         up = self._messages.scattered(gathering, level.box, x, found)
-        self._put(n, whole_loops.KIND, [whole_loops.GATHERED, *down, *up])
+        self._put(n, tables.KIND, [tables.GATHERED, *down, *up])
 
     def _sweep(self, n: int, level: Level, below: Level) -> None:
         """What sweeps over a level need, and transfers to the one below."""
         self._fill(n, level)
         down = self._messages.ghosts(level.box, level.shape, level.b)
         up = self._messages.ghosts(below.box, below.shape, below.x)
-        self._put(n, whole_loops.KIND, [whole_loops.SWEPT, *down, *up])
+        self._put(n, tables.KIND, [tables.SWEPT, *down, *up])
 
     def _fill(self, n: int, level: Level) -> None:
         """Values and fields of sweeps over a level."""
         transfers = (
-            (whole_loops.RESTRICTION, level.restriction),
-            (whole_loops.PROLONGATION, level.prolongation),
+            (tables.RESTRICTION, level.restriction),
+            (tables.PROLONGATION, level.prolongation),
         )
         for at, transfer in transfers:
             self._put(n, at, self._transfer(transfer))
         fields = (
-            (whole_loops.INVERSE, level.inverse),
-            (whole_loops.Y, level.y),
-            (whole_loops.V, level.v),
-            (whole_loops.ROW, level.row),
-            (whole_loops.ROW_BELOW, level.row_below),
+            (tables.INVERSE, level.inverse),
+            (tables.Y, level.y),
+            (tables.V, level.v),
+            (tables.ROW, level.row),
+            (tables.ROW_BELOW, level.row_below),
         )
         for at, field in fields:
             self._put(n, at, self._field(field))
         planes, size = level.A.shape
-        self._put(n, whole_loops.A, [self._address(level.A, SINGLE), size])
-        self._put(n, whole_loops.PLANES, [planes])
+        self._put(n, tables.A, [self._address(level.A, SINGLE), size])
+        self._put(n, tables.PLANES, [planes])
 
     def _put(self, n: int, at: int, entries: Sequence[int]) -> None:
         self._table[n, at : at + len(entries)] = entries
@@ -177,10 +180,9 @@ class Whole:
 
     def run(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
-        given = self._table, self._factors, self._inverse, self._work
-        messages = self._phases, self._sides, self._calls
-        both, own, failed = whole_loops.cycle(*given, *messages)
+        failed = self._cycle()
         if failed:
             raise MPI.Exception(failed)
         self._messages.count()
+        both, own = self._parts.tolist()
         return both, own

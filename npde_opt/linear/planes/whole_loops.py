@@ -12,24 +12,31 @@ import numpy as np
 
 from npde_opt.compiling import compiled
 from npde_opt.linear.planes import message_loops
+from npde_opt.linear.planes.geometry import END, FIRST, Geometry
 from npde_opt.linear.planes.pointers import carray, single, whole
-from npde_opt.linear.planes.rows import END, FIRST, Geometry, put, take, wrap
+from npde_opt.linear.planes.rows import put, take, wrap
 from npde_opt.linear.planes.sweeps import down, up
+from npde_opt.linear.planes.tables import (
+    DOWN,
+    DOWN_END,
+    INVERSE,
+    INVERTED,
+    KIND,
+    PLANES,
+    PROLONGATION,
+    RESTRICTION,
+    ROW,
+    ROW_BELOW,
+    SWEPT,
+    UP,
+    UP_END,
+    A,
+    B,
+    V,
+    X,
+    Y,
+)
 from npde_opt.linear.planes.transfers import Transfer
-
-GEOMETRY, RESTRICTION, PROLONGATION, FIELDS = 0, 20, 40, 60
-"""Where in a row of the table a level's geometry, its transfers and its fields begin."""
-A, INVERSE, B, X, Y, V, ROW, ROW_BELOW = range(FIELDS, FIELDS + 16, 2)
-"""Fields in turn: an address and a size."""
-PLANES = FIELDS + 16
-"""Couplings to neighbours that A has."""
-KIND, DOWN, DOWN_END, UP, UP_END = range(PLANES + 1, PLANES + 6)
-"""What is done on a level, and the phases of messages (message_loops.py) before it on the way down
-and on the way up."""
-WIDTH = UP_END + 1
-SWEPT, GATHERED, INVERTED = range(3)
-"""Kinds: sweeps, and transfers to and from the level below; none, as the level goes to fewer ranks,
-of which this one, where it is one of them, has the next level; a product with the inverse."""
 
 
 @compiled
@@ -98,9 +105,9 @@ def cycle(
     phases: np.ndarray,
     sides: np.ndarray,
     calls: np.ndarray,
-) -> tuple[float, float, int]:
-    """x of the first level from its b; own parts of b^T x and x^T x; 0, or what MPI says where it
-    fails.
+    parts: np.ndarray,
+) -> int:
+    """x of the first level from its b; 0, or what MPI says where it fails.
 
     Args:
         table [level, WIDTH]: see whole.py; levels that are not swept over have a geometry, b and x
@@ -109,14 +116,15 @@ def cycle(
         inverse: of the last level's matrix, where it is INVERTED.
         work [2, unknown of the last level].
         phases, sides, calls: see message_loops.py.
+        parts [2]: own parts of b^T x and x^T x, found.
     """
     count = table.shape[0]
     for n in range(count):
         t = table[n]
         if t[DOWN] < t[DOWN_END]:
-            failed = message_loops.run(phases, sides, calls, t[DOWN], t[DOWN_END])
+            failed: int = message_loops.run(phases, sides, calls, t[DOWN], t[DOWN_END])
             if failed != 0:
-                return 0.0, 0.0, failed
+                return failed
         if t[KIND] == INVERTED:
             _solve(t, inverse, work)
         if t[KIND] == SWEPT:
@@ -135,7 +143,7 @@ def cycle(
         if t[UP] < t[UP_END]:
             failed = message_loops.run(phases, sides, calls, t[UP], t[UP_END])
             if failed != 0:
-                return 0.0, 0.0, failed
+                return failed
         if t[KIND] != SWEPT:
             continue
         below = table[n + 1]
@@ -148,4 +156,5 @@ def cycle(
             wrap(e, coarse, coarse[0][FIRST], coarse[0][END])
         y, v, row = _field(t, Y), _field(t, V), _field(t, ROW_BELOW)
         both, own = up(a, d, b, x, e, f, transfer, geometry, y, v, row)
-    return both, own, 0
+    parts[0], parts[1] = both, own
+    return 0
