@@ -163,7 +163,6 @@ class LinearSolver:
         if reuse is None or not free or self._asked("ksp_") or not self.matrix.shared:
             return cycle
         own = self.symmetric and self._own_loops and grid.active_size <= OWN_CELLS
-        # Last, as it makes the order of the elimination.
         own = own and own_factors_take(grid, self.matrix)
         self.choice = choice(grid, cycle, self.symmetric, reuse, own)
         return self.choice.recipe

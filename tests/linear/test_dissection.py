@@ -177,7 +177,8 @@ def test_parts_tile_the_axis():
 def test_what_cannot_be_cut_in_eight():
     assert cut((5, 5), (False, False)) is None
     assert cut((64, 64), (False, False)) is not None
-    assert not Plan((3, 3), (True, True)).applies
+    with pytest.raises(ValueError, match="no order for a box"):
+        Plan((3, 3), (True, True))
 
 
 def test_values_that_are_not_positive_definite_are_petscs():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.grids import Grid
-from npde_opt.linear.dissection.parts import LANES
+from npde_opt.linear.dissection.parts import LANES, cut
 from npde_opt.linear.dissection.plan import Plan
 from npde_opt.machine_code import Kept
 from npde_opt.operators.halves import Planes
@@ -34,17 +34,26 @@ def box_plan(grid: Grid, matrix: StencilMatrix) -> Plan | None:
 
 def plan_of(grid: Grid, matrix: StencilMatrix) -> Plan | None:
     """The same of a grid on any ranks."""
-    if grid.dim not in MOST or not matrix.shared:
+    if not takes(grid, matrix):
         return None
+    shape, wraps = _box(grid, matrix)
+    return grid.once(("dissection", wraps), lambda: Plan(shape, wraps))
+
+
+def takes(grid: Grid, matrix: StencilMatrix) -> bool:
+    """Whether there is an order for a matrix, without making it."""
+    if grid.dim not in MOST or not matrix.shared:
+        return False
     size, known = FEWEST[grid.dim] <= grid.size <= MOST[grid.dim], set(matrix.offsets)
     both = all(tuple(-s for s in o) in known for o in known)
     if not (size and matrix.narrow and both) or grid.active_size < FILL * grid.size:
-        return None
-    periodic = tuple(matrix.pattern.periodic)
-    # Arrays have x last.
-    shape, wraps = grid.shape[::-1], periodic[::-1]
-    plan = grid.once(("dissection", periodic), lambda: Plan(shape, wraps))
-    return plan if plan.applies else None
+        return False
+    return cut(*_box(grid, matrix)) is not None
+
+
+def _box(grid: Grid, matrix: StencilMatrix) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Cells, and which axes are periodic: arrays have x last."""
+    return grid.shape[::-1], tuple(matrix.pattern.periodic)[::-1]
 
 
 def box_factors(grid: Grid, matrix: StencilMatrix) -> BoxFactors | None:

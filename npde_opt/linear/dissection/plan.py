@@ -305,18 +305,16 @@ class Plan:
     """Of a box.
 
     Args:
-        shape: cells along the axes, the last one fastest.
+        shape: cells along the axes, the last one fastest; one that `cut` takes.
 
     Attributes:
-        applies: whether there is one.
         couplings: where values stand. entries: numbers that factors have.
     """
 
     def __init__(self, shape: Sequence[int], periodic: Sequence[bool]):
         cuts = cut(shape, periodic)
-        self.applies = cuts is not None
         if cuts is None:
-            return
+            raise ValueError(f"no order for a box of {tuple(shape)} cells")
         self.couplings = Couplings(shape, periodic)
         self.parts = Parts(cuts, self.couplings)
         self.separators = Separators(cuts, self.parts, self.couplings)

@@ -13,7 +13,7 @@ import numpy as np
 from npde_opt import reductions, traffic
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
-from npde_opt.linear.dissection.factors import BoxFactors, box_plan, plan_of
+from npde_opt.linear.dissection.factors import BoxFactors, plan_of, takes
 from npde_opt.linear.dissection.plan import Plan
 from npde_opt.operators.halves import Planes
 from npde_opt.operators.stencils import StencilMatrix
@@ -28,7 +28,8 @@ def shared_plan(grid: Grid, matrix: StencilMatrix) -> Plan | None:
 
 def own_factors_take(grid: Grid, matrix: StencilMatrix) -> bool:
     """Whether factors of our own take the values of a matrix, on any number of ranks."""
-    return (box_plan(grid, matrix) or shared_plan(grid, matrix)) is not None
+    alone_or_whole = grid.comm.size == 1 or grid.mask is None
+    return alone_or_whole and takes(grid, matrix)
 
 
 def shared_factors(grid: Grid, matrix: StencilMatrix) -> SharedFactors | None:
