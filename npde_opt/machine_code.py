@@ -137,7 +137,16 @@ class Kept:
         )
         processor = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         set_to = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
-        told = (stamp(source.origin), version, processor, sorted(set_to.items()))
+        # What reads the table was made by this file.
+        own_file = os.stat(__file__)
+        reader = own_file.st_mtime_ns, own_file.st_size
+        told = (
+            stamp(source.origin),
+            reader,
+            version,
+            processor,
+            sorted(set_to.items()),
+        )
         own = self.module, self.name, *self._what
         called = "table", *own, source.origin, kinds
         said = hashlib.sha256(repr((called, told)).encode()).hexdigest()

@@ -71,7 +71,7 @@ def many(sent: tuple[int, int], taken: tuple[int, int]) -> None:
             own.add(name, amount)
 
 
-def summed() -> None:
-    """Counts a sum over ranks, or what waits for all like one."""
+def summed(times: int = 1) -> None:
+    """Counts sums over ranks, or what waits for all like one."""
     if (own := counters()) is not None:
-        own.add(SUMS, 1)
+        own.add(SUMS, times)

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from npde_opt import machine_code
+from npde_opt import lazily, machine_code
 from npde_opt.machine_code import Kept, Repeated
 
 LOOPS = """
@@ -84,6 +84,17 @@ def test_other_processes_load_it_without_numba(kept):
     again = Kept("loops_of_a_test", "scaled", int)
     assert scaled(again, x)[0] == 2  # damaged: made again
     assert machine_code._kept(path, again._place((("d", 2), ("l", 1), ("d", 2)))[1])
+
+
+def test_what_another_version_of_this_file_kept_is_made_again(kept, monkeypatch):
+    """It reads another table."""
+    x = np.ones((2, 3))
+    scaled(kept, x)
+    path, said = kept._place((("d", 2), ("l", 1), ("d", 2)))
+    assert machine_code._kept(path, said) is not None
+    monkeypatch.setattr(machine_code, "__file__", lazily.__file__)
+    again, other = kept._place((("d", 2), ("l", 1), ("d", 2)))
+    assert again == path and machine_code._kept(path, other) is None
 
 
 def test_without_numbas_insides_the_compiled_function_is_called(kept, monkeypatch):

@@ -116,7 +116,7 @@ class Halo:
 
     def _make(self, x: int) -> None:
         """The requests: those along x come first."""
-        start, wait = calls() or (0, 0)
+        start, wait, _ = calls() or (0, 0, 0)
         requests = list[MPI.Prequest]()
         for m in self._messages:
             own = slice(m.at, m.at + m.size)

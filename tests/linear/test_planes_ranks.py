@@ -209,7 +209,7 @@ def test_what_mpi_says_is_raised(monkeypatch):
     grid, matrix = problem("walls", MPI.COMM_WORLD)
     cycle = PlaneCycle(grid, matrix.offsets)
     cycle.update(matrix.kept_planes())
-    whole = cycle.stage._in_one_call()
+    whole = cycle.stage.in_one_call
     # No request has such a number.
     whole._phases[:, 1] = -1
     with pytest.raises(MPI.Exception):

@@ -36,6 +36,7 @@ from npde_opt.linear.planes.levels import (
     rows_before,
 )
 from npde_opt.linear.planes.stages import PlaneLevel, Stage
+from npde_opt.linear.planes.whole import Whole
 from npde_opt.machine_code import Kept
 from npde_opt.operators.patterns import Offset
 
@@ -153,6 +154,11 @@ class PlaneCycle:
     def cycle(self) -> tuple[float, float]:
         """x of the finest level from its b; own parts of b^T x and x^T x. Collective."""
         return self.stage.cycle() if self.adapted is None else self.adapted.cycle()
+
+    @property
+    def in_one_call(self) -> Whole | None:
+        """The cycle with the present values, where plain levels go in one call."""
+        return self.stage.in_one_call if self.adapted is None else None
 
     def view(self, pc: PETSc.PC, viewer: PETSc.Viewer) -> None:
         if self.adapted is None:

@@ -26,6 +26,23 @@ from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.levels import SINGLE, Planes
 from npde_opt.linear.planes.runs import CHUNK
 from npde_opt.linear.planes.stages import PlaneLevel, Precision
+from npde_opt.linear.planes.tables import (
+    BAD_CYCLE,
+    BAD_MATRIX,
+    CONVERGED,
+    FAITHFUL,
+    FRESH,
+    MANY,
+    NOT_FINITE,
+    PATIENCE,
+    RR,
+    SMALLEST,
+    STEP,
+    STUCK,
+    UNIT,
+)
+from npde_opt.linear.planes.tables import NORM as NORM_FOUND
+from npde_opt.linear.planes.whole_solve import WholeSolve
 from npde_opt.linear.residual import LARGE, ROUNDING
 from npde_opt.machine_code import Kept, Repeated
 
@@ -45,6 +62,15 @@ NATURAL, PRECONDITIONED, UNPRECONDITIONED = (
     "unpreconditioned",
 )
 NORMS = (NATURAL, PRECONDITIONED, UNPRECONDITIONED)
+"""In the order of tables.py."""
+ENDS = {
+    CONVERGED: Reason.CONVERGED_RTOL,
+    MANY: Reason.DIVERGED_MAX_IT,
+    NOT_FINITE: Reason.DIVERGED_NANORINF,
+    BAD_CYCLE: Reason.DIVERGED_INDEFINITE_PC,
+    BAD_MATRIX: Reason.DIVERGED_INDEFINITE_MAT,
+}
+"""Of a solve in one call."""
 
 FAILED = (
     Reason.DIVERGED_MAX_IT,
@@ -54,14 +80,9 @@ FAILED = (
 )
 SLOW = 30
 """Iterations from which on levels that follow the values take over."""
-FRESH = 1e-3
 FRESH_IN_DOUBLE = 1e-9
 HALVED = 0.25
 """Of the square of a residual formed anew in double precision, from one to the next that helps."""
-FAITHFUL = 1.1
-"""What the residual formed anew may be over that of the recurrence where its norm is believed."""
-PATIENCE = 3
-"""So many residuals formed anew may be no smaller than the ones before."""
 
 
 @dataclass
@@ -191,6 +212,8 @@ class PlaneCG:
             return Reason.CONVERGED_ATOL, 0, 0.0
         if not size < math.inf:
             return Reason.DIVERGED_NANORINF, 0, size
+        if self.cycle.in_one_call is not None:
+            return self._in_one_call(b, size, guessed, tolerances, most)
         state = _State(size, math.inf)
         self.shape.put(b, 1 / size, self.top.b)
         state.rr = state.last = self._total(float(np.vdot(b, b)) / size**2)
@@ -203,6 +226,31 @@ class PlaneCG:
         if guessed and not self._guessed(b, state):
             return Reason.CONVERGED_RTOL, 0, 0.0
         return self._steps(b, state, most)
+
+    def _in_one_call(
+        self,
+        b: np.ndarray,
+        size: float,
+        guessed: bool,
+        tolerances: tuple[float, float],
+        most: int,
+    ) -> tuple[int, int, float]:
+        """As `_begin`, of a right-hand side of this largest number."""
+        fields, work = (self._x, self._p, self._q), (self._v, self._row)
+        given = self._matrix, b, fields, work
+        end = self._whole.run(*given, size, guessed, tolerances, most)
+        state, steps = self._whole.state, int(self._whole.counts[STEP])
+        unit, norm = float(state[UNIT]), float(state[NORM_FOUND])
+        if end == CONVERGED and unit > 0:
+            self.true_residual = math.sqrt(state[RR]) * unit
+        if end != STUCK:
+            return ENDS[end], steps, norm
+        left = _State(unit, math.inf, smallest=float(state[SMALLEST]))
+        return self._stuck(left), steps, norm
+
+    @cached_property
+    def _whole(self) -> WholeSolve:
+        return WholeSolve(self.cycle, NORMS.index(self.norm), self._x)
 
     def _guessed(self, b: np.ndarray, state: _State) -> bool:
         """Begins from x, in units of what it leaves; False where that is nothing."""

@@ -29,16 +29,25 @@ Field = tuple[Shape, np.ndarray]
 
 
 @cache
-def calls() -> tuple[int, int] | None:
-    """Addresses of MPI_Startall and MPI_Waitall in the MPI that mpi4py uses; None where they are
-    not found there."""
+def calls() -> tuple[int, int, int] | None:
+    """Addresses of MPI_Startall, MPI_Waitall and MPI_Allreduce in the MPI that mpi4py uses; None
+    where they are not found there."""
     try:
         library = ctypes.CDLL(MPI.__file__)
-        found = library.MPI_Startall, library.MPI_Waitall
+        found = library.MPI_Startall, library.MPI_Waitall, library.MPI_Allreduce
     except (OSError, AttributeError, TypeError):
         return None
-    start, wait = (ctypes.cast(f, ctypes.c_void_p).value for f in found)
-    return (start, wait) if start and wait else None
+    start, wait, add = (ctypes.cast(f, ctypes.c_void_p).value for f in found)
+    return (start, wait, add) if start and wait and add else None
+
+
+def sums(comm: MPI.Intracomm) -> np.ndarray:
+    """What a loop needs to sum doubles over ranks, see tables.py; zeros where there is one."""
+    addresses = calls()
+    if comm.size == 1 or addresses is None:
+        return np.zeros(4, np.int64)
+    handles = [MPI._handleof(of) for of in (MPI.DOUBLE, MPI.SUM, comm)]
+    return np.array([addresses[2], *handles], np.uint64).astype(np.int64)
 
 
 class Requests:
@@ -62,11 +71,15 @@ class Requests:
 class Messages:
     """Phases of a rank, in two tables.
 
+    Args:
+        precision: of all fields.
+
     Attributes:
         sent, taken: messages of all phases, and bytes in them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: type[np.floating] | type[float] = SINGLE) -> None:
+        self._precision = precision
         self._phases, self._sides = list[list[int]](), list[list[int]]()
         # The tables have no more than their addresses.
         self._kept: list[object] = []
@@ -86,7 +99,7 @@ class Messages:
         for phase in box.phases:
             requests, packed, put = list[MPI.Prequest](), [], []
             for rank, sent, out, received, into in phase:
-                given, taken = _buffer(shape, out), _buffer(shape, into)
+                given, taken = self._buffer(shape, out), self._buffer(shape, into)
                 requests.append(self._take(box.comm, taken, rank, received))
                 requests.append(self._send(box.comm, given, rank, sent))
                 packed.append((out, given))
@@ -103,7 +116,7 @@ class Messages:
             target: the group's field, on the rank that has it.
         """
         comm, shape = box.comm, source[0]
-        given = _buffer(shape, box.inner)
+        given = self._buffer(shape, box.inner)
         packed = [(box.inner, given)]
         if target is None or gathering.box is None:
             requests = [self._send(comm, given, gathering.leader, TAG)]
@@ -112,7 +125,7 @@ class Messages:
         for rank, part in gathering.members:
             taken = given
             if rank != gathering.leader:
-                taken = _buffer(target[0], _within(gathering.box, part))
+                taken = self._buffer(target[0], _within(gathering.box, part))
                 requests.append(self._take(comm, taken, rank, TAG))
             put.append((_within(gathering.box, part), taken))
         return self._add(requests, source, packed, target, put)
@@ -126,7 +139,7 @@ class Messages:
             source: the group's field, on the rank that has it.
         """
         comm, shape = box.comm, target[0]
-        taken = _buffer(shape, box.inner)
+        taken = self._buffer(shape, box.inner)
         put = [(box.inner, taken)]
         if source is None or gathering.box is None:
             requests = [self._take(comm, taken, gathering.leader, TAG + 1)]
@@ -135,14 +148,17 @@ class Messages:
         for rank, part in gathering.members:
             given = taken
             if rank != gathering.leader:
-                given = _buffer(source[0], _within(gathering.box, part))
+                given = self._buffer(source[0], _within(gathering.box, part))
                 requests.append(self._send(comm, given, rank, TAG + 1))
             packed.append((_within(gathering.box, part), given))
         return self._add(requests, source, packed, target, put)
 
-    def count(self) -> None:
-        """For PETSc's log: all phases ran once."""
-        traffic.many(self.sent, self.taken)
+    def count(self, times: int = 1) -> None:
+        """For PETSc's log: all phases ran so often."""
+        many, size = self.sent
+        taken, taken_size = self.taken
+        sent = times * many, times * size
+        traffic.many(sent, (times * taken, times * taken_size))
 
     def _send(
         self, comm: MPI.Intracomm, values: np.ndarray, rank: int, tag: int
@@ -187,20 +203,19 @@ class Messages:
             self._sides.append([*runs, address_of(buffer)])
         return first, len(self._sides)
 
+    def _buffer(self, shape: Shape, cells: Index) -> np.ndarray:
+        """For the cells [k, j, i] of a part."""
+        box = shape.cells[::-1]
+        along = zip(cells, box, strict=True)
+        size = int(np.prod([len(range(*part.indices(n))) for part, n in along]))
+        return np.zeros(size, self._precision)
+
     def _field(self, field: np.ndarray) -> tuple[int, int]:
         # The loops believe what the table says.
-        if field.dtype != SINGLE or not field.flags.c_contiguous:
+        if field.dtype != self._precision or not field.flags.c_contiguous:
             raise TypeError(f"{field.dtype}, contiguous: {field.flags.c_contiguous}")
         self._kept.append(field)
         return address_of(field), field.size
-
-
-def _buffer(shape: Shape, cells: Index) -> np.ndarray:
-    """For the cells [k, j, i] of a part."""
-    box = shape.cells[::-1]
-    along = zip(cells, box, strict=True)
-    size = int(np.prod([len(range(*part.indices(n))) for part, n in along]))
-    return np.zeros(size, SINGLE)
 
 
 def _within(box: Box, part: Index) -> Index:

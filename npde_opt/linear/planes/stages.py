@@ -308,8 +308,9 @@ class Stage:
 
     def cycle(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
-        if self._is_one_call:
-            return self._in_one_call().run()
+        whole = self.in_one_call
+        if whole is not None:
+            return whole.run()
         for level in self.levels[:-1]:
             level.down()
         self._solve_last()
@@ -319,16 +320,11 @@ class Stage:
         return found
 
     @property
-    def _is_one_call(self) -> bool:
-        """Whether the cycle is one call: levels are so small that their fields are kept, and loops
-        can send messages where there are any."""
-        if self._gathering is None and len(self.levels) == 1:
-            return False
-        small = self.levels[0].shape.size <= CELLS
-        return small and (self._gathering is None or calls() is not None)
-
-    def _in_one_call(self) -> Whole:
-        """With the present values."""
+    def in_one_call(self) -> Whole | None:
+        """The cycle with the present values, where it is one call: levels are so small that their
+        fields are kept, and loops can send messages where there are any."""
+        if not self._is_one_call:
+            return None
         if self._whole is None or not self._whole.goes_over(self.levels[0]):
             self._whole = Whole(self.parts(), len(self.coarsest_inverse))
             self._is_renewed = False
@@ -336,6 +332,13 @@ class Stage:
             self._whole.renew(self.coarsest_inverse)
             self._is_renewed = True
         return self._whole
+
+    @property
+    def _is_one_call(self) -> bool:
+        if self._gathering is None and len(self.levels) == 1:
+            return False
+        small = self.levels[0].shape.size <= CELLS
+        return small and (self._gathering is None or calls() is not None)
 
     def parts(self) -> list[tuple[PlaneLevel, Gathering | None]]:
         """The levels that this rank has a part of, on all of these ranks and on fewer, and what

@@ -15,7 +15,7 @@ from npde_opt.linear.planes.gathering import Gathering
 from npde_opt.linear.planes.geometry import Geometry
 from npde_opt.linear.planes.levels import SINGLE, Shape
 from npde_opt.linear.planes.messages import Messages, calls
-from npde_opt.machine_code import Kept
+from npde_opt.machine_code import Kept, Repeated
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes.transfers import Transfer
@@ -73,7 +73,7 @@ class Whole:
         # The table has no more than their addresses.
         self._kept = list[np.ndarray]()
         self._fields = self._levels[0].b, self._levels[0].x
-        self._messages = Messages()
+        self.messages = Messages()
         for n, (level, _) in enumerate(parts):
             self._put(n, tables.GEOMETRY, self._geometry(level.shape.geometry))
             self._put(n, tables.B, self._field(level.b))
@@ -86,11 +86,13 @@ class Whole:
                 self._sweep(n, level, below)
             else:
                 self._put(n, tables.KIND, [tables.INVERTED])
-        given = self._table, self._factors, self._inverse, self._work
-        self._phases, sides = self._messages.tables
-        addresses = np.array(calls() or (0, 0), np.int64)
+        self._phases, sides = self.messages.tables
+        addresses = np.array(calls() or (0, 0, 0), np.int64)
         self._parts = np.zeros(2)
-        self._cycle = CYCLE.bound(*given, self._phases, sides, addresses, self._parts)
+        numbers = self._table, self._factors, self._inverse, self._work
+        self.arguments = *numbers, self._phases, sides, addresses, self._parts
+        """Of the compiled loop."""
+        self._cycle = Repeated(CYCLE)
 
     def goes_over(self, level: Level) -> bool:
         """Whether the first level's fields are those that it had."""
@@ -117,15 +119,15 @@ class Whole:
         given, found = (level.shape, level.b), (level.shape, level.x)
         b = None if below is None else (below.shape, below.b)
         x = None if below is None else (below.shape, below.x)
-        down = self._messages.gathered(gathering, level.box, given, b)
-        up = self._messages.scattered(gathering, level.box, x, found)
+        down = self.messages.gathered(gathering, level.box, given, b)
+        up = self.messages.scattered(gathering, level.box, x, found)
         self._put(n, tables.KIND, [tables.GATHERED, *down, *up])
 
     def _sweep(self, n: int, level: Level, below: Level) -> None:
         """What sweeps over a level need, and transfers to the one below."""
         self._fill(n, level)
-        down = self._messages.ghosts(level.box, level.shape, level.b)
-        up = self._messages.ghosts(below.box, below.shape, below.x)
+        down = self.messages.ghosts(level.box, level.shape, level.b)
+        up = self.messages.ghosts(below.box, below.shape, below.x)
         self._put(n, tables.KIND, [tables.SWEPT, *down, *up])
 
     def _fill(self, n: int, level: Level) -> None:
@@ -180,9 +182,9 @@ class Whole:
 
     def run(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
-        failed = self._cycle()
+        failed = self._cycle(*self.arguments)
         if failed:
             raise MPI.Exception(failed)
-        self._messages.count()
+        self.messages.count()
         both, own = self._parts.tolist()
         return both, own
