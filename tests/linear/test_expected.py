@@ -1,8 +1,6 @@
 """Messages of the cycle and of a solve on planes as they are counted, and as their model has
 them."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -13,6 +11,7 @@ from npde_opt.grids.cuts import as_petsc_cuts
 from npde_opt.grids.layout import Layout
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.planes import expected, gathering
+from npde_opt.linear.planes.tables import CYCLES, RESIDUALS
 from npde_opt.operators.stencils import StencilMatrix
 from npde_opt.terms import Diffusion
 
@@ -59,20 +58,13 @@ def test_messages_of_a_solve_are_those_of_its_cycles(shape, spread, monkeypatch)
     own, b, x = solver._gradients, grid.create_active(), grid.create_active()
     b.setArray(np.random.default_rng(grid.comm.rank).random(b.getLocalSize()))
     solver.solve(b, x)
-    counter, calls = Counter(monkeypatch), {"cycle": 0, "fresh": 0}
-
-    def counted(name, method, *given):
-        calls[name] += 1
-        return method(*given)
-
-    monkeypatch.setattr(own.cycle, "cycle", partial(counted, "cycle", own.cycle.cycle))
-    monkeypatch.setattr(own, "_fresh", partial(counted, "fresh", own._fresh))
+    counter = Counter(monkeypatch)
     solver.solve(b, x)
     found = counter.taken()
     halved = expected.axes_halved(shape)
     messages, amount = expected.of_rank(grid.layout, (False,) * grid.dim, halved)
     halo, numbers = own.cycle.box.traffic()
-    cycles, fresh = calls["cycle"], calls["fresh"]
+    cycles, fresh = own._whole.counts[[CYCLES, RESIDUALS]]
     assert cycles > solver.ksp.getIterationNumber() > 1
     assert found == (
         cycles * messages + fresh * halo,
