@@ -300,19 +300,20 @@ class Repeated:
         """Puts what is new into the table; False where it is of another kind."""
         assert self._before is not None
         for k, (argument, before) in enumerate(zip(given, self._before, strict=True)):
-            is_array = isinstance(argument, np.ndarray)
-            known = before() if is_array and callable(before) else before
-            if known is argument:
-                continue
-            if isinstance(argument, tuple) or _look(argument) != self._kinds[k]:
-                return False
-            self._before[k] = _weak(argument)
-            if is_array:
+            if isinstance(argument, np.ndarray):
+                if isinstance(before, weakref.ref) and before() is argument:
+                    continue
+                if _look(argument) != self._kinds[k]:
+                    return False
+                self._before[k] = weakref.ref(argument)
                 self._table[self._places[k]] = address_of(argument)
-            elif isinstance(argument, float | np.floating):
-                self._floats[self._places[k]] = argument
-            else:
-                self._table[self._places[k]] = argument
+            elif argument is not before:
+                if isinstance(argument, tuple) or type(argument) is not self._kinds[k]:
+                    return False
+                self._before[k] = argument
+                is_float = isinstance(argument, float | np.floating)
+                table = self._floats if is_float else self._table
+                table[self._places[k]] = argument
         return True
 
 
