@@ -22,6 +22,7 @@ from npde_opt.errors import collective
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import CellProlongation
+from npde_opt.operators.many import by_parts
 from npde_opt.optimizers import OptimizerState, Result, Settings, minimize
 from npde_opt.optimizers.spectrum import Spectrum, learn
 from npde_opt.parameters import Lift, ParameterSpace, Unknown
@@ -114,27 +115,35 @@ class Prolongation:
             )
         return self._matrices[cubic]
 
+    @property
+    def own(self) -> int:
+        """Number of values of this rank on the finer grid."""
+        return self.fine.local_size
+
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec:
         """Zero in cells that are not free. Collective; the caller destroys the Vec."""
         out = self.fine.create_vec()
-        for name, lift in self._lifts.items():
-            self.fine.own(out, name)[...] = lift.apply(self.coarse.look(coarse, name))
+        self.many(coarse.getArray(readonly=True)[None], out.getArray()[None])
         return out
 
     def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec:
         """The transpose of `apply`. Collective; the caller destroys the Vec."""
         out = self.coarse.create_vec()
-        for name, lift in self._lifts.items():
-            self.coarse.own(out, name)[...] = lift.transpose(self.fine.look(fine, name))
+        self.many_transposed(fine.getArray(readonly=True)[None], out.getArray()[None])
         return out
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """`apply` of many vectors, rows (n, values), at once: on one rank."""
-        found = np.empty((len(rows), self.fine.local_size))
+    def many(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """`apply` of many vectors at once: of rows (n, own values) into those of `found`.
+        Collective."""
         for name, lift in self._lifts.items():
-            given = rows[:, self.coarse.place(name)]
-            found[:, self.fine.place(name)] = lift.many(given)
-        return found
+            given, part = self.coarse.place(name), self.fine.place(name)
+            by_parts(lift.apply, rows[:, given], found[:, part])
+
+    def many_transposed(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """`apply_transpose` of many vectors at once, as `many`. Collective."""
+        for name, lift in self._lifts.items():
+            given, part = self.fine.place(name), self.coarse.place(name)
+            by_parts(lift.transpose, rows[:, given], found[:, part])
 
     def start(self, coarse: PETSc.Vec, given: PETSc.Vec) -> PETSc.Vec:
         """The coarse parameters on the fine grid, what is not free as in `given`. Collective."""

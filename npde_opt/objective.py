@@ -31,8 +31,8 @@ from npde_opt.forward.interface import (
 from npde_opt.misfits import Misfit
 from npde_opt.observations import DataBlock, Metric
 from npde_opt.parameters import FEW
-from npde_opt.regularizers.forms import constant_forms, forms_by_products
 from npde_opt.regularizers.interface import Regularizer
+from npde_opt.regularizers.products import constant_products, products_one_by_one
 from npde_opt.seen import Seen
 from npde_opt.stages import stage
 
@@ -525,15 +525,14 @@ class ObjectiveAt:
         with self.objective.together():
             self.add_parts(out, lambda r, p, x, part: r.hessian(p, x, part), dm)
 
-    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """x^T R'' y of all x of `rows` (n, values) and y of `others` (m, values), 0 where nothing
-        is unknown: (n, m). On one rank."""
-        space, of = self.objective.space, self.objective.regularizers
+    def regularization_products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """R'' x of every row x (n, own values), 0 where nothing is unknown, into a row of `found`.
+        Collective."""
+        space, of, done = self.objective.space, self.objective.regularizers, False
         with self.objective.together(), stage("regularization"):
-            found = constant_forms(space, of, rows, others)
-        if found is None:
-            found = forms_by_products(self.m, self.regularization_hessian, rows, others)
-        return found
+            done = constant_products(space, of, rows, found)
+        if not done:
+            products_one_by_one(self.m, self.regularization_hessian, rows, found)
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """out ~ R''^-1 r; parameters without a regularizer are scaled by their inverse mass,

@@ -262,7 +262,7 @@ class Wrong:
     def __init__(self, at):
         self.at = at
         self.regularization_hessian = at.regularization_hessian
-        self.regularization_gram = at.regularization_gram
+        self.regularization_products = at.regularization_products
 
     def hessian(self, dm, out, gauss_newton):
         self.at.hessian(dm, out, gauss_newton)
@@ -287,7 +287,7 @@ class Stiffer:
     def __init__(self, at, vectors, times=3.0):
         self.at, self.images, self.times = at, [], times
         self.regularization_hessian = at.regularization_hessian
-        self.regularization_gram = at.regularization_gram
+        self.regularization_products = at.regularization_products
         for v in vectors:
             self.images.append(v.duplicate())
             at.regularization_hessian(v, self.images[-1])
@@ -329,9 +329,9 @@ def test_vectors_that_are_kept_on_a_fine_grid_do_what_lifted_ones_do(
     fine, lift = finer.linearize(m), Prolongation(at.objective.space, finer.space)
     r, found = finer.space.standard_normal(1), []
     for most in (1 << 20, 0):
-        monkeypatch.setattr("npde_opt.optimizers.spectrum.ON_GRID", most)
+        monkeypatch.setattr("npde_opt.optimizers.spectrum.AT_ONCE", most)
         lifted = spectrum.lifted(lift)
-        assert lifted._keeps(r) == (most > 0 and r.getComm().getSize() == 1)
+        assert lifted._keeps(r) == (most > 0)
         lifted.fit(fine, True)
         assert len(lifted.used) == len(spectrum.vectors)
         half = list(range(len(lifted.vectors) // 2))
@@ -348,6 +348,7 @@ def test_vectors_that_are_kept_on_a_fine_grid_do_what_lifted_ones_do(
         owned.destroy()
 
 
+@pytest.mark.parallel([1, 2])
 def test_what_is_learnt_of_few_vectors_at_once_is_that_of_one_after_the_other(learnt):
     """The forms of CG's directions, up to what is left of their cancelling terms."""
     _, at, noise = learnt()
@@ -378,15 +379,13 @@ REGULARIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", list(REGULARIZERS))
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("fixed", [False, True])
-def test_regularizers_know_forms_of_many_vectors_at_once(name, masked, fixed):
-    """With an unknown beside it that has no regularizer."""
-    active = np.ones((10, 9), bool)
-    active[4:, 6:] = not masked
-    grid = Grid((10, 9), boundaries=SIDES, active=active)
-    known = np.where(np.arange(90).reshape(10, 9) % 7 == 0, 0.9, np.nan)
+def two_unknowns(shape, name, masked, fixed):
+    """An objective of a field with a regularizer and of two numbers without one."""
+    nx, ny = shape
+    active = np.ones(shape, bool)
+    active[2 * nx // 5 :, 2 * ny // 3 :] = not masked
+    grid = Grid(shape, boundaries=SIDES, active=active)
+    known = np.where(np.arange(nx * ny).reshape(shape) % 7 == 0, 0.9, np.nan)
     unknowns = [Unknown("D", "log", block=Field(fixed=known if fixed else None))]
     unknowns.append(Unknown("c", "log", block=Shared(2)))
     space = ParameterSpace(grid, unknowns)
@@ -398,21 +397,71 @@ def test_regularizers_know_forms_of_many_vectors_at_once(name, masked, fixed):
         [at_points(grid, (), POINTS, nearest=True)],
     )
     misfits = [LeastSquares(np.zeros(60), 0.01, forward.layouts[0])]
-    J = Objective(forward, misfits, {"D": REGULARIZERS[name](grid)})
-    at = J.linearize(space.standard_normal(3))
-    drawn = [space.standard_normal(seed) for seed in range(5)]
+    return Objective(forward, misfits, {"D": REGULARIZERS[name](grid)})
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", list(REGULARIZERS))
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_regularizers_know_products_with_many_vectors_at_once(name, masked, fixed):
+    """With an unknown beside it that has no regularizer."""
+    J = two_unknowns((10, 9), name, masked, fixed)
+    at = J.linearize(J.space.standard_normal(3))
+    drawn = [J.space.standard_normal(seed) for seed in range(5)]
     rows = np.stack([v.getArray() for v in drawn])
-    images = np.empty(rows.shape)
-    for v, image in zip(drawn, images, strict=True):
-        product = v.duplicate()
-        at.regularization_hessian(v, product)
-        image[...] = product.getArray()
-    for some, others in ((rows, rows), (rows[:2], rows[2:])):
-        wanted = some @ images[-len(others) :].T
-        found = at.regularization_gram(some, others)
-        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
+    product = drawn[0].duplicate()
+    for some in (rows, rows[:2]):
+        found = np.empty(some.shape)
+        at.regularization_products(some, found)
+        for v, image in zip(drawn, found, strict=False):
+            at.regularization_hessian(v, product)
+            wanted = product.getArray()
+            np.testing.assert_allclose(image, wanted, rtol=1e-11, atol=1e-12)
     at.destroy()
     J.destroy()
+
+
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("name", list(REGULARIZERS))
+@pytest.mark.parametrize("masked", [False, True])
+def test_energies_of_vectors_lifted_at_once_are_those_one_by_one(
+    name, masked, monkeypatch
+):
+    """Of all vectors, of some at a time, of one; no more values than are allowed."""
+    made = [two_unknowns((n, n), name, masked, False) for n in (10, 20, 40)]
+    spaces = [J.space for J in made]
+    lifts = [Prolongation(a, b) for a, b in zip(spaces, spaces[1:], strict=False)]
+    vectors = [spaces[0].standard_normal(seed) for seed in range(7)]
+    at = made[-1].linearize(spaces[-1].standard_normal(3))
+    lifted = [lifts[1].apply(lifts[0].apply(v)) for v in vectors]
+    product, wanted = lifted[0].duplicate(), np.empty((7, 7))
+    for column, fine in zip(wanted.T, lifted, strict=True):
+        at.regularization_hessian(fine, product)
+        column[:] = [product.dot(v) for v in lifted]
+    sizes, size = [], product.getSize()
+    products = at.regularization_products
+
+    def noted(rows, found):
+        sizes.append(len(rows))
+        products(rows, found)
+
+    monkeypatch.setattr(at, "regularization_products", noted)
+    for most, expected in ((7, [7]), (3, [3, 3, 1]), (0, [1] * 7)):
+        at_once = -(-most * size // product.getComm().getSize())
+        monkeypatch.setattr("npde_opt.optimizers.spectrum.AT_ONCE", at_once)
+        sizes.clear()
+        found = Spectrum(vectors, lifts)._energies(at)
+        np.testing.assert_allclose(found, wanted, atol=1e-12 * np.abs(wanted).max())
+        assert sizes == expected
+    for owned in (at, *lifts, *made):
+        owned.destroy()
+
+
+@pytest.mark.parametrize("matrix", [np.full((2, 2), np.nan), np.diag([1.0, np.inf])])
+def test_forms_that_are_not_finite_are_refused(matrix):
+    with pytest.raises(ValueError, match="infs or NaNs"):
+        spectrum.core(matrix)
 
 
 @pytest.mark.parallel([1, 2])

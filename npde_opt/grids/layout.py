@@ -197,15 +197,23 @@ class Layers:
 
     Args:
         periodic: whether the axis is.
+        each: of arrays that have further axes first, their sizes.
     """
 
-    def __init__(self, layout: Layout, axis: int, periodic: bool, comm: MPI.Intracomm):
+    def __init__(
+        self,
+        layout: Layout,
+        axis: int,
+        periodic: bool,
+        comm: MPI.Intracomm,
+        each: tuple[int, ...] = (),
+    ):
         self.axis, self._comm = axis, comm
-        before = (slice(None),) * (layout.dim - 1 - axis)
+        before = (slice(None),) * (len(each) + layout.dim - 1 - axis)
         self.ends = (*before, slice(1)), (*before, slice(-1, None))
         """The first and the last owned layer."""
         self._ranks = layout.beside(axis, periodic)
-        shape = np.empty(layout.local_shape[::-1])[self.ends[0]].shape
+        shape = np.empty((*each, *layout.local_shape[::-1]))[self.ends[0]].shape
         self._sent = [np.empty(shape) for _ in self._ranks]
         self._found = np.zeros(shape), np.zeros(shape)
         self._requests = list[MPI.Request]()

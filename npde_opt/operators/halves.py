@@ -5,6 +5,7 @@ lie."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from npde_opt.machine_code import Kept, Repeated
 MULTIPLY = Kept("npde_opt.operators.product_loops", "multiply")
 
 Offset = tuple[int, ...]
+NONE = np.empty(0)
 Planes = dict[Offset, np.ndarray]
 """Owned values [k, j, i] (x last) by offset."""
 
@@ -44,23 +46,28 @@ class Half:
         comm: MPI.Intracomm,
     ):
         self.layout, self.comm, self.dim = layout, comm, layout.dim
-        self._before = ends
-        axes = range(self.dim)
-        self._spans = [
-            Layers(layout, d, periodic[d], comm)
-            for d in axes
-            if periodic[d] or layout.processes[d] > 1
-        ]
-        """Of axes along which cells have neighbours elsewhere."""
+        self._periodic, axes = tuple(periodic), range(self.dim)
+        self._spanned = [d for d in axes if periodic[d] or layout.processes[d] > 1]
+        """Axes along which cells have neighbours elsewhere."""
+        self._layers = dict[int, list[Layers]]()
+        """Of these, by how many rows."""
         self.values: Planes = {(0,) * self.dim: planes[(0,) * self.dim]}
-        """The diagonal, and the couplings to the cells after; 0 towards what is outside."""
-        self.values |= {
-            _unit(self.dim, d, 1): planes[_unit(self.dim, d, 1)] for d in axes
-        }
-        centre, *after = (np.ravel(v) for v in self.values.values())
-        lines = (1,) * (3 - self.dim) + tuple(layout.local_shape[::-1])
-        self._flat = centre, tuple(after), lines
-        self._multiply = Repeated(MULTIPLY)
+        """The diagonal, and the couplings to the cells after; 0 of the last cells along an axis,
+        but for the last axis."""
+        self._before, self._after = ends, list[np.ndarray]()
+        """Couplings of the first cells to those before, of the last ones to those after."""
+        for d in axes:
+            after = self.values[_unit(self.dim, d, 1)] = planes[_unit(self.dim, d, 1)]
+            last = self._along(after, d)[-1:]
+            self._after.append(last.copy())
+            if d < self.dim - 1:
+                # In memory the next line of cells follows, or the next plane.
+                last[...] = 0
+        centre, *flat = (np.ravel(values) for values in self.values.values())
+        # Cells from one to the next along each axis, as they lie.
+        steps = tuple(math.prod(layout.local_shape[:d]) for d in axes)
+        self._flat = centre, tuple(flat), steps
+        self._multiply = {weighted: Repeated(MULTIPLY) for weighted in (False, True)}
 
     @classmethod
     def of(
@@ -98,11 +105,21 @@ class Half:
     def diagonal(self) -> np.ndarray:
         return self.values[(0,) * self.dim]
 
+    def kept(self) -> Planes:
+        """The diagonal, and the couplings to the cells after; 0 towards what is outside."""
+        found = dict(self.values)
+        for d in self._spanned:
+            if d < self.dim - 1:
+                plane = found[_unit(self.dim, d, 1)].copy()
+                self._along(plane, d)[-1:] = self._after[d]
+                found[_unit(self.dim, d, 1)] = plane
+        return found
+
     def whole(self) -> Planes:
         """Planes of all offsets."""
-        found = dict(self.values)
+        found = self.kept()
         for d in range(self.dim):
-            after = self._along(self.values[_unit(self.dim, d, 1)], d)
+            after = self._along(found[_unit(self.dim, d, 1)], d)
             before = np.concatenate([self._before[d], after[:-1]])[: len(after)]
             found[_unit(self.dim, d, -1)] = np.moveaxis(before, 0, self.dim - 1 - d)
         return found
@@ -110,20 +127,49 @@ class Half:
     def _along(self, values: np.ndarray, d: int) -> np.ndarray:
         return np.moveaxis(values, self.dim - 1 - d, 0)
 
-    def multiply(self, x: np.ndarray, y: np.ndarray) -> None:
-        """y = A x of owned cells, x fastest. Collective."""
-        shape = self.layout.local_shape[::-1]
-        given, out = x.reshape(shape), y.reshape(shape)
-        for layers in self._spans:
+    def multiply(
+        self,
+        rows: np.ndarray,
+        found: np.ndarray,
+        factor: float = 1.0,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        """A x of every row x (n, owned cells), x fastest, times a number and weights of the cells,
+        into a row of `found`; both in C order. Collective; on all ranks of as many rows."""
+        count = len(rows)
+        box = (count, *self.layout.local_shape[::-1])
+        given, out = rows.reshape(box), found.reshape(box)
+        spans = self._spans(count)
+        for layers in spans:
             layers.post(given)
-        self._multiply(*self._flat, x, y)
-        for layers in self._spans:
+        own = NONE if weights is None else weights
+        multiply = self._multiply[weights is not None]
+        multiply(*self._flat, float(factor), own, rows, found)
+        for layers in spans:
             below, above = layers.finish()
             first, last = layers.ends
             d = layers.axis
             # Of no cells there are no ends.
-            out[first] += np.moveaxis(self._before[d], 0, self.dim - 1 - d) * below
-            out[last] += self.values[_unit(self.dim, d, 1)][last] * above
+            before, after_last = (
+                np.moveaxis(part[d], 0, self.dim - 1 - d)
+                for part in (self._before, self._after)
+            )
+            for end, part in ((first, before * below), (last, after_last * above)):
+                part *= factor
+                if weights is not None:
+                    part *= weights.reshape(box[1:])[end[1:]]
+                out[end] += part
+
+    def _spans(self, count: int) -> list[Layers]:
+        """Of one row, and of the number of rows that was last."""
+        if count not in self._layers:
+            kept = {n: layers for n, layers in self._layers.items() if n == 1}
+            made = [
+                Layers(self.layout, d, self._periodic[d], self.comm, (count,))
+                for d in self._spanned
+            ]
+            self._layers = {**kept, count: made}
+        return self._layers[count]
 
     def largest_row(self) -> float:
         """The largest sum of |A_ij| of a row over all ranks. Collective."""

@@ -1,5 +1,9 @@
 """found = W given along one axis of a box, in a compiled loop: W has a few entries a row, the same
-on all lines of the axis."""
+on all lines of the axis.
+
+Where a grid is refined by 2, rows repeat themselves: those of W two rows and a cell further, those
+of W^T a row and two cells further. They are found together, from lines read cell after cell.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,11 @@ def _on_a_line(
     weights: np.ndarray,
     line: np.ndarray,
     image: np.ndarray,
+    begin: int,
+    stop: int,
 ) -> None:
-    """image = W line; four entries at a time."""
-    for row in range(image.size):
+    """image = W line of rows from one to before another; four entries at a time."""
+    for row in range(begin, stop):
         at, end, total = starts[row], starts[row + 1], 0.0
         while at + FOUR <= end:
             total += (
@@ -34,6 +40,57 @@ def _on_a_line(
             total += weights[at] * line[cells[at]]
             at += ONE
         image[row] = total
+
+
+@compiled
+def _refined(
+    places: np.ndarray, weights: np.ndarray, line: np.ndarray, image: np.ndarray
+) -> None:
+    """image_2j = sum_k weights_kj line_{places_k + j} of the first four k; image_2j+1 of the
+    others."""
+    a, b = line[places[0] :], line[places[1] :]
+    c, d = line[places[2] :], line[places[3] :]
+    e, f = line[places[4] :], line[places[5] :]
+    g, h = line[places[6] :], line[places[7] :]
+    A, B, C, D = weights[0], weights[1], weights[2], weights[3]
+    E, F, G, H = weights[4], weights[5], weights[6], weights[7]
+    for j in range(A.size):
+        image[2 * j] = A[j] * a[j] + B[j] * b[j] + C[j] * c[j] + D[j] * d[j]
+        image[2 * j + 1] = E[j] * e[j] + F[j] * f[j] + G[j] * g[j] + H[j] * h[j]
+
+
+@compiled
+def _coarsened(
+    places: np.ndarray,
+    weights: np.ndarray,
+    parts: np.ndarray,
+    line: np.ndarray,
+    image: np.ndarray,
+) -> None:
+    """image_j = sum_k weights_kj line_{places_k + 2j} of eight k; `parts` is work, [2, cells]."""
+    even, odd, half = parts[0], parts[1], line.size // 2
+    for j in range(half):
+        even[j] = line[2 * j]
+        odd[j] = line[2 * j + 1]
+    if line.size > 2 * half:
+        even[half] = line[2 * half]
+    a, b = _from(parts, places[0]), _from(parts, places[1])
+    c, d = _from(parts, places[2]), _from(parts, places[3])
+    e, f = _from(parts, places[4]), _from(parts, places[5])
+    g, h = _from(parts, places[6]), _from(parts, places[7])
+    A, B, C, D = weights[0], weights[1], weights[2], weights[3]
+    E, F, G, H = weights[4], weights[5], weights[6], weights[7]
+    for j in range(A.size):
+        first = A[j] * a[j] + B[j] * b[j] + C[j] * c[j] + D[j] * d[j]
+        second = E[j] * e[j] + F[j] * f[j] + G[j] * g[j] + H[j] * h[j]
+        image[j] = first + second
+
+
+@compiled
+def _from(parts: np.ndarray, cell: int) -> np.ndarray:
+    """Every other cell of a line from one on."""
+    cells: np.ndarray = parts[cell % 2][cell // 2 :]
+    return cells
 
 
 @compiled
@@ -57,8 +114,9 @@ def _of_layers(
 ) -> None:
     """out = the layer of a row; four layers in one sweep."""
     at, end = starts[row], starts[row + 1]
-    for i in range(out.size):
-        out[i] = 0.0
+    if at + FOUR > end:
+        out[:] = 0.0
+    first = at
     while at + FOUR <= end:
         p = _layer(given, beside, outer, cells[at])
         q = _layer(given, beside, outer, cells[at + ONE])
@@ -66,8 +124,12 @@ def _of_layers(
         s = _layer(given, beside, outer, cells[at + THREE])
         a, b = weights[at], weights[at + ONE]
         c, d = weights[at + TWO], weights[at + THREE]
-        for i in range(out.size):
-            out[i] += a * p[i] + b * q[i] + c * r[i] + d * s[i]
+        if at == first:
+            for i in range(out.size):
+                out[i] = a * p[i] + b * q[i] + c * r[i] + d * s[i]
+        else:
+            for i in range(out.size):
+                out[i] += a * p[i] + b * q[i] + c * r[i] + d * s[i]
         at += FOUR
     while at < end:
         p, a = _layer(given, beside, outer, cells[at]), weights[at]
@@ -81,6 +143,10 @@ def along(
     starts: np.ndarray,
     cells: np.ndarray,
     weights: np.ndarray,
+    between: np.ndarray,
+    places: np.ndarray,
+    repeated: np.ndarray,
+    parts: np.ndarray,
     line: np.ndarray,
     image: np.ndarray,
     given: np.ndarray,
@@ -91,6 +157,8 @@ def along(
     """Rows of W by their starts in `cells` and `weights`.
 
     Args:
+        between: the first of the rows that repeat themselves, and the first after them.
+        places, repeated: see `_refined` and, where there are two parts, `_coarsened`.
         given, beside: [outer, cell, inner], and the cells that follow in W's columns
             [cell, outer, inner].
         found, over: as these two, of rows.
@@ -98,13 +166,19 @@ def along(
     """
     outer, n, inner = given.shape
     own = found.shape[1]
+    begin, end = between
     for o in range(outer):
         if inner == 1:
             for i in range(n):
                 line[i] = given[o, i, 0]
             for i in range(n, line.size):
                 line[i] = beside[i - n, o, 0]
-            _on_a_line(starts, cells, weights, line, image)
+            _on_a_line(starts, cells, weights, line, image, 0, begin)
+            if begin < end and len(parts) == 2:
+                _coarsened(places, repeated, parts, line, image[begin:])
+            elif begin < end:
+                _refined(places, repeated, line, image[begin:])
+            _on_a_line(starts, cells, weights, line, image, end, image.size)
             for i in range(own):
                 found[o, i, 0] = image[i]
             for i in range(own, image.size):

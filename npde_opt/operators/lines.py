@@ -7,17 +7,27 @@ what is to be added, for W^T. Every rank knows W, and so who needs what.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
 
 from npde_opt import traffic
 from npde_opt.grids.layout import Layout
-from npde_opt.machine_code import Kept
+from npde_opt.machine_code import Bound, Kept
 
 ALONG = Kept("npde_opt.operators.line_loops", "along")
-GIVEN, FOUND = 5, 7
+GIVEN, FOUND = 9, 11
 """Arguments of it."""
+REPEATED = 32
+"""Times that rows repeat themselves from which on they are found together."""
+ENTRIES = 8
+"""Of such rows, see line_loops.py."""
+
+Box = tuple[int, int, int]
+"""Cells of the axes after one, of this one, and of those before."""
 
 
 class LineProduct:
@@ -39,7 +49,7 @@ class LineProduct:
         cells: np.ndarray,
         weights: np.ndarray,
     ):
-        self._comm, self._sizes = comm, (wanted.local_size, wanted.size)
+        self._comm, self.size = comm, wanted.local_size
         at = wanted.position[axis]
         stride = int(np.prod(wanted.processes[:axis], dtype=int))
         owned, rows = _ranges(given.counts[axis]), _ranges(wanted.counts[axis])
@@ -66,65 +76,59 @@ class LineProduct:
                 self._gives.append((rank, asked.tolist()))
         columns = np.concatenate([np.arange(first, last), *beside])
         begin, end = rows[at]
-        own = cells[begin:end], weights[begin:end]
-        shapes = [_by_axis(layout.local_shape, axis) for layout in (given, wanted)]
-        outer, _, inner = shapes[0]
-        self._beside = np.zeros((count, outer, inner))
-        self._parts = [np.empty((len(c), outer, inner)) for _, c in self._gives]
-        self._x, self._y = shapes
-        forward, backward = _rows(*own, columns)
-        none = np.empty((0, outer, inner))
-        x, y = (np.empty(shape) for shape in shapes)
-        row, column = np.empty(end - begin), np.empty(columns.size)
-        self._forward = ALONG.bound(*forward, column, row, x, self._beside, y, none)
-        self._backward = ALONG.bound(*backward, row, column, y, none, x, self._beside)
-        self._nothing = x, y
+        self._beside = count
+        self._shapes = [
+            _by_axis(layout.local_shape, axis) for layout in (given, wanted)
+        ]
+        entries = cells[begin:end], weights[begin:end]
+        self._matrices = _both(*entries, columns, self._shapes[0][2] == 1)
+        """W and W^T."""
+        self._loops = dict[int, _Loops]()
+        """By how many rows."""
 
     def mult(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = W x."""
-        given = x.getArray(readonly=True).reshape(self._x)
-        requests = list[MPI.Request]()
+        self.apply(x.getArray(readonly=True)[None], y.getArray()[None])
+
+    def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None:
+        """x = W^T y."""
+        self.transpose(y.getArray(readonly=True)[None], x.getArray()[None])
+
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """W x of every row x (n, own cells), with one message for all."""
+        loops, requests = self._of(len(rows)), list[MPI.Request]()
+        given = rows.reshape(loops.shapes[0])
         for rank, there in self._takes:
-            requests.append(self._take(self._beside[there], rank))
-        for (rank, asked), part in zip(self._gives, self._parts, strict=True):
+            requests.append(self._take(loops.beside[there], rank))
+        for (rank, asked), part in zip(self._gives, loops.parts, strict=True):
             for layer, cell in zip(part, asked, strict=True):
                 layer[...] = given[:, cell]
             requests.append(self._give(part, rank))
         MPI.Request.Waitall(requests)
-        self._forward.put(GIVEN, given)
-        self._forward.put(FOUND, y.getArray().reshape(self._y))
-        self._forward()
-        self._forward.put(GIVEN, self._nothing[0])
-        self._forward.put(FOUND, self._nothing[1])
+        loops.forward(given, found.reshape(loops.shapes[1]))
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """W x of every row x (n, cells), on one rank."""
-        given = np.ascontiguousarray(rows)
-        found = np.empty((len(given), self._sizes[0]))
-        for x, y in zip(given, found, strict=True):
-            self._forward.put(GIVEN, x.reshape(self._x))
-            self._forward.put(FOUND, y.reshape(self._y))
-            self._forward()
-        self._forward.put(GIVEN, self._nothing[0])
-        self._forward.put(FOUND, self._nothing[1])
-        return found
-
-    def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None:
-        """x = W^T y."""
-        found, requests = x.getArray().reshape(self._x), list[MPI.Request]()
-        for (rank, _), part in zip(self._gives, self._parts, strict=True):
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """W^T y of every row y (n, own cells), with one message for all."""
+        loops, requests = self._of(len(rows)), list[MPI.Request]()
+        own = found.reshape(loops.shapes[0])
+        for (rank, _), part in zip(self._gives, loops.parts, strict=True):
             requests.append(self._take(part, rank))
-        self._backward.put(GIVEN, y.getArray(readonly=True).reshape(self._y))
-        self._backward.put(FOUND, found)
-        self._backward()
-        self._backward.put(GIVEN, self._nothing[1])
-        self._backward.put(FOUND, self._nothing[0])
+        loops.backward(rows.reshape(loops.shapes[1]), own)
         for rank, there in self._takes:
-            requests.append(self._give(self._beside[there], rank))
+            requests.append(self._give(loops.beside[there], rank))
         MPI.Request.Waitall(requests)
-        for (_, asked), part in zip(self._gives, self._parts, strict=True):
+        for (_, asked), part in zip(self._gives, loops.parts, strict=True):
             for layer, cell in zip(part, asked, strict=True):
-                found[:, cell] += layer
+                own[:, cell] += layer
+
+    def _of(self, count: int) -> _Loops:
+        """Loops over so many rows; of one row, and of the number of rows that was last."""
+        if count not in self._loops:
+            kept = {n: loops for n, loops in self._loops.items() if n == 1}
+            gives = [len(asked) for _, asked in self._gives]
+            made = _Loops(count, self._shapes, self._beside, gives, *self._matrices)
+            self._loops = {**kept, count: made}
+        return self._loops[count]
 
     def _take(self, part: np.ndarray, rank: int) -> MPI.Request:
         traffic.taken(part)
@@ -134,15 +138,75 @@ class LineProduct:
         traffic.sent(part)
         return self._comm.Isend(part, rank)
 
-    def createVecLeft(self) -> PETSc.Vec:
-        """A Vec for y."""
-        vec = PETSc.Vec().create(self._comm)
-        vec.setSizes(self._sizes)
-        vec.setFromOptions()
-        return vec
-
     def destroy(self) -> None:
         """It has nothing of PETSc's."""
+
+
+class Rows(NamedTuple):
+    """A matrix: starts of its rows in `cells` and `weights`, and rows that repeat themselves, see
+    line_loops.py; `step`: cells further."""
+
+    starts: np.ndarray
+    cells: np.ndarray
+    weights: np.ndarray
+    between: np.ndarray
+    places: np.ndarray
+    repeated: np.ndarray
+    step: int
+
+    def loop(self, work: Sequence[np.ndarray], *boxes: np.ndarray) -> Bound:
+        """A call with work of the columns and of the rows, and what is given and found."""
+        parts = np.zeros((self.step, -(-work[0].size // self.step)))
+        return ALONG.bound(*self[:-1], parts, *work, *boxes)
+
+
+class _Loops:
+    """Calls of the compiled loop with W and W^T, and what they work on.
+
+    Args:
+        count: rows of an array, whose lines follow each other: to the loop they are those of one
+            box.
+        shapes: of one of them, x and y.
+        beside: cells of others that W needs. gives: own ones that each of some ranks needs.
+        W, back: the latter is W^T.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        shapes: Sequence[Box],
+        beside: int,
+        gives: Sequence[int],
+        W: Rows,
+        back: Rows,
+    ):
+        self.shapes = [(count * outer, n, inner) for outer, n, inner in shapes]
+        (outer, cells, inner), (_, rows, _) = self.shapes
+        self.beside = np.zeros((beside, outer, inner))
+        self.parts = [np.empty((n, outer, inner)) for n in gives]
+        none = np.empty((0, outer, inner))
+        x, y = self._nothing = [np.empty(shape) for shape in self.shapes]
+        column, row = np.zeros(cells + beside), np.zeros(rows)
+        self._forward = W.loop((column, row), x, self.beside, y, none)
+        self._backward = back.loop((row, column), y, none, x, self.beside)
+
+    def forward(self, x: np.ndarray, y: np.ndarray) -> None:
+        """y = W x, of what is own and beside."""
+        self._call(self._forward, (x, y), self._nothing)
+
+    def backward(self, y: np.ndarray, x: np.ndarray) -> None:
+        """x = W^T y, of what is own and beside."""
+        self._call(self._backward, (y, x), self._nothing[::-1])
+
+    def _call(
+        self, loop: Bound, arrays: Sequence[np.ndarray], nothing: Sequence[np.ndarray]
+    ) -> None:
+        for put in (arrays, nothing):
+            # Arrays of others are not kept.
+            loop.put(GIVEN, put[0])
+            loop.put(FOUND, put[1])
+            if put is arrays:
+                loop()
 
 
 def _ranges(counts: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -158,31 +222,83 @@ def _within(cells: np.ndarray, begin: int, end: int) -> np.ndarray:
     return cells[(cells >= begin) & (cells < end)]
 
 
-def _by_axis(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    """Cells of the axes after one, of this one, and of those before."""
+def _by_axis(shape: tuple[int, ...], axis: int) -> Box:
     before, after = shape[:axis], shape[axis + 1 :]
     return int(np.prod(after, dtype=int)), shape[axis], int(np.prod(before, dtype=int))
 
 
-def _rows(
-    cells: np.ndarray, weights: np.ndarray, columns: np.ndarray
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Starts, columns and weights of the rows of W and of those of W^T.
+def _both(
+    cells: np.ndarray, weights: np.ndarray, columns: np.ndarray, lines: bool
+) -> tuple[Rows, Rows]:
+    """W and W^T.
 
     Args:
         columns: the cells of x that W's columns are, in their order.
+        lines: whether cells along the axis follow each other in memory.
     """
     order = np.argsort(columns, kind="stable")
     there, entries = np.nonzero(weights)
     found = order[np.searchsorted(columns, cells[there, entries], sorter=order)]
     values = weights[there, entries]
     back = np.argsort(found, kind="stable")
-    both = []
-    for rows, others, given, count in (
-        (there, found, values, len(cells)),
-        (found[back], there[back], values[back], columns.size),
-    ):
-        starts = np.append(0, np.cumsum(np.bincount(rows, minlength=count)))
-        both.append((starts.astype(np.uint64), others.astype(np.uint64), given.copy()))
-    forward, backward = both
-    return forward, backward
+    return (
+        _rows(there, found, values, len(cells), lines),
+        _rows(found[back], there[back], values[back], columns.size, lines),
+    )
+
+
+def _rows(
+    rows: np.ndarray, cells: np.ndarray, weights: np.ndarray, count: int, lines: bool
+) -> Rows:
+    """From entries in the order of the rows."""
+    starts = np.append(0, np.cumsum(np.bincount(rows, minlength=count)))
+    found = max(
+        (_repeated(starts, cells, weights, step) for step in (1, 2) if lines),
+        key=lambda repeated: repeated.weights.shape[1],
+        default=NONE,
+    )
+    return Rows(
+        starts.astype(np.uint64), cells.astype(np.uint64), weights.copy(), *found
+    )
+
+
+class Alike(NamedTuple):
+    """Rows that repeat themselves: the first of them and the first after them, cells of the first
+    row, or two, and weights [entry, repetition]; cells further with each repetition."""
+
+    between: np.ndarray
+    places: np.ndarray
+    weights: np.ndarray
+    step: int
+
+
+NONE = Alike(np.zeros(2, int), np.zeros(0, int), np.zeros((ENTRIES, 0)), 1)
+
+
+def _repeated(
+    starts: np.ndarray, cells: np.ndarray, weights: np.ndarray, step: int
+) -> Alike:
+    """The longest run of rows whose cells are those of the row before, 2 further, or a step of 1
+    further than those of the row before that."""
+    many, lengths = 3 - step, np.diff(starts)
+    n, count = int(lengths.max(initial=0)), lengths.size
+    whole = lengths == n
+    table, values = np.zeros((count, n), int), np.zeros((count, n))
+    table[whole] = cells[np.repeat(whole, lengths)].reshape(-1, n)
+    values[whole] = weights[np.repeat(whole, lengths)].reshape(-1, n)
+    further = (table[many:] - table[:-many] == step).all(axis=1)
+    alike = whole[many:] & whole[:-many] & further
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], alike, [0]])))
+    runs = np.diff(ends)[::2]
+    longest = int(np.argmax(runs)) if runs.size else 0
+    times = (int(runs[longest]) + many) // many if runs.size else 0
+    room = ENTRIES // many
+    if times < REPEATED or n > room:
+        return NONE
+    first = int(ends[2 * longest])
+    last = first + many * times
+    # Where a row has fewer entries, others weigh nothing.
+    places = np.pad(table[first : first + many], ((0, 0), (0, room - n)), "edge")
+    padded = np.pad(values[first:last], ((0, 0), (0, room - n)))
+    by_entry = np.ascontiguousarray(padded.reshape(times, ENTRIES).T)
+    return Alike(np.array([first, last]), places.ravel(), by_entry, step)

@@ -1,4 +1,5 @@
-"""y = A x of symmetric stencils of face neighbours, from planes, in a compiled loop."""
+"""y = s D A x of symmetric stencils of face neighbours, from planes, in a compiled loop: over cells
+as they follow each other in memory, so that lines may be short. D is a diagonal, s a number."""
 
 from __future__ import annotations
 
@@ -6,47 +7,95 @@ import numpy as np
 
 from npde_opt.compiling import compiled
 
+CHUNK = 1 << 12
+"""Cells that all axes take their turns on, while they are in the cache."""
+
 
 @compiled
-def _add_pair(
-    coupling: np.ndarray, x: np.ndarray, y: np.ndarray, here: int, after: int, n: int
+def _first(
+    centre: np.ndarray,
+    a: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    begin: int,
+    end: int,
 ) -> None:
-    """Of two lines of cells: each takes the other one's values times their couplings."""
-    c, p, q = coupling[here : here + n], x[here : here + n], x[after : after + n]
-    a, b = y[here : here + n], y[after : after + n]
-    for i in range(n):
-        a[i] += c[i] * q[i]
-        b[i] += c[i] * p[i]
+    """Of some cells y = the diagonal's part, and that of the neighbours that lie beside them."""
+    n = x.size
+    low, high = max(begin, 1), min(end, n - 1)
+    if low < high:
+        c, p, out = centre[low:high], x[low:high], y[low:high]
+        after, above = a[low:high], x[low + 1 : high + 1]
+        before, below = a[low - 1 : high - 1], x[low - 1 : high - 1]
+        for i in range(out.size):
+            out[i] = c[i] * p[i] + after[i] * above[i] + before[i] * below[i]
+    if begin == 0:
+        y[0] = centre[0] * x[0]
+        if n > 1:
+            y[0] += a[0] * x[1]
+    if end == n and n > 1:
+        y[n - 1] = centre[n - 1] * x[n - 1] + a[n - 2] * x[n - 2]
+
+
+@compiled
+def _add(a: np.ndarray, p: np.ndarray, out: np.ndarray) -> None:
+    for i in range(out.size):
+        out[i] += a[i] * p[i]
+
+
+@compiled
+def _scale(factor: float, weights: np.ndarray, out: np.ndarray) -> None:
+    if weights.size > 0:
+        for i in range(out.size):
+            out[i] *= factor * weights[i]
+    elif factor != 1.0:
+        for i in range(out.size):
+            out[i] *= factor
+
+
+@compiled
+def _further(
+    a: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, begin: int, end: int
+) -> None:
+    """Of some cells y += the part of the neighbours that lie a step before and after them."""
+    low, high = max(begin, step), min(end, x.size - step)
+    if low < high:
+        out = y[low:high]
+        after, above = a[low:high], x[low + step : high + step]
+        before, below = a[low - step : high - step], x[low - step : high - step]
+        for i in range(out.size):
+            out[i] += after[i] * above[i] + before[i] * below[i]
+    # Cells with one of the two.
+    last, first = min(end, low, x.size - step), max(begin, high, step)
+    if begin < last:
+        _add(a[begin:last], x[begin + step : last + step], y[begin:last])
+    if first < end:
+        _add(a[first - step : end - step], x[first - step : end - step], y[first:end])
 
 
 @compiled
 def multiply(
     centre: np.ndarray,
     after: tuple[np.ndarray, ...],
-    shape: tuple[int, int, int],
-    x: np.ndarray,
-    y: np.ndarray,
+    steps: tuple[int, ...],
+    factor: float,
+    weights: np.ndarray,
+    rows: np.ndarray,
+    found: np.ndarray,
 ) -> None:
-    """Over pairs of cells inside a box; all arrays are flat, x fastest.
+    """Of every row x (n, cells), over pairs of cells inside a box; cells are flat, x fastest.
 
     Args:
-        after: couplings to the cells after, by axis.
-        shape: cells along z, y, x.
+        after: couplings to the cells after, by axis; 0 of the last cells along an axis, but for the
+            last axis.
+        steps: cells from one to the next along each of these axes.
+        factor, weights: s, and D of each cell; none: 1.
     """
-    nz, ny, nx = shape
-    for k in range(nz):
-        for j in range(ny):
-            at = (k * ny + j) * nx
-            c, p, out = centre[at : at + nx], x[at : at + nx], y[at : at + nx]
-            e = after[0][at : at + nx]
-            for i in range(nx):
-                out[i] = c[i] * p[i]
-            for i in range(nx - 1):
-                out[i] += e[i] * p[i + 1]
-            for i in range(1, nx):
-                out[i] += e[i - 1] * p[i - 1]
-            if j > 0:
-                _add_pair(after[1], x, y, at - nx, at, nx)
-            if k > 0:
-                step = ny * nx
-                _add_pair(after[len(after) - 1], x, y, at - step, at, nx)
+    for begin in range(0, centre.size, CHUNK):
+        end = min(begin + CHUNK, centre.size)
+        for n in range(len(rows)):
+            x, y = rows[n], found[n]
+            _first(centre, after[0], x, y, begin, end)
+            for d in range(1, len(after)):
+                _further(after[d], steps[d], x, y, begin, end)
+            _scale(factor, weights[begin:end], y[begin:end])

@@ -17,7 +17,7 @@ from npde_opt.grids import Grid
 from npde_opt.grids.numbering import Numbering
 from npde_opt.operators import patterns
 from npde_opt.operators.halves import Half, Planes, Shell
-from npde_opt.operators.many import products
+from npde_opt.operators.many import MatrixProduct
 from npde_opt.operators.patterns import Csr, Offset, Pattern
 from npde_opt.petsc_options import from_options
 
@@ -195,6 +195,7 @@ class StencilMatrix(OffsetMatrix):
         whole = set(cells) == set(narrow) and grid.mask is None
         self._light = self.shared and whole and grid.dim > 1 and grid.size >= PLANES
         self._shell: PETSc.Mat | None = None
+        self._product: MatrixProduct | None = None
 
     @property
     def mat(self) -> PETSc.Mat:
@@ -221,23 +222,47 @@ class StencilMatrix(OffsetMatrix):
             self._shell.setUp()
         return self._shell
 
-    def product(self, x: PETSc.Vec, y: PETSc.Vec, transposed: bool = False) -> None:
-        """y = A x, or A^T x. Collective."""
+    def product(
+        self,
+        x: PETSc.Vec,
+        y: PETSc.Vec,
+        transposed: bool = False,
+        factor: float = 1.0,
+        weights: PETSc.Vec | None = None,
+    ) -> None:
+        """y = A x, or A^T x, times a number and weights of the cells. Collective."""
         if self._half is not None:
-            self._half.multiply(x.getArray(readonly=True), y.getArray())
-        elif transposed:
-            self.mat.multTranspose(x, y)
-        else:
-            self.mat.mult(x, y)
+            self.products(
+                x.getArray(readonly=True)[None], y.getArray()[None], factor, weights
+            )
+            return
+        action = self.mat.multTranspose if transposed else self.mat.mult
+        action(x, y)
+        if weights is not None:
+            y.pointwiseMult(y, weights)
+        if factor != 1.0:
+            y.scale(factor)
 
-    def products(self, rows: np.ndarray) -> np.ndarray:
-        """A x of every row x (n, active cells), on one rank."""
-        if self._half is None:
-            return products(self.mat, rows)
-        found = np.empty(rows.shape)
-        for x, y in zip(np.ascontiguousarray(rows), found, strict=True):
-            self._half.multiply(x, y)
-        return found
+    def products(
+        self,
+        rows: np.ndarray,
+        found: np.ndarray,
+        factor: float = 1.0,
+        weights: PETSc.Vec | None = None,
+    ) -> None:
+        """The same of every row x (n, own active cells), into a row of `found`; both in C order.
+        Collective; on all ranks of as many rows."""
+        cells = None if weights is None else weights.getArray(readonly=True)
+        if self._half is not None:
+            self._half.multiply(rows, found, factor, cells)
+            return
+        if self._product is None:
+            self._product = MatrixProduct(self.mat)
+        self._product.apply(rows, found)
+        if factor != 1.0:
+            found *= factor
+        if cells is not None:
+            found *= cells
 
     def largest_row(self) -> float:
         """The largest sum of |A_ij| of a row. Collective."""
@@ -310,7 +335,7 @@ class StencilMatrix(OffsetMatrix):
 
     def kept_planes(self) -> Planes:
         """`planes`, of one of o and -o where this is what is kept: not to be written to."""
-        return self.planes() if self._half is None else dict(self._half.values)
+        return self.planes() if self._half is None else self._half.kept()
 
     def _read(self) -> np.ndarray:
         pattern, flat = (
@@ -337,6 +362,8 @@ class StencilMatrix(OffsetMatrix):
 
     def destroy(self) -> None:
         super().destroy()
+        if self._product is not None:
+            self._product.destroy()
         if self._shell is not None:
             self._shell.destroy()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 from petsc4py import PETSc
@@ -19,7 +20,7 @@ from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.grids.layout import Layout
 from npde_opt.operators.lines import LineProduct
-from npde_opt.operators.many import products
+from npde_opt.operators.many import MatrixProduct
 from npde_opt.operators.rows import from_rows, tensor_entries
 
 CELLS = 1 << 13
@@ -46,57 +47,66 @@ class CellProlongation:
     def __init__(self, coarse: Grid, fine: Grid, cubic: bool = False):
         stencils = _stencils(coarse, fine, 4 if cubic else 2)
         self._factors = _factors(coarse, fine, stencils)
-        self._between = [P.createVecLeft() for P in self._factors[:-1]]
-        self._regular: PETSc.Vec | None = None
-        self._irregular: PETSc.Mat | None = None
+        self._between = list[np.ndarray]()
+        self._irregular: MatrixProduct | None = None
         if coarse.mask is not None or fine.mask is not None:
             covered = _covered(coarse, fine, stencils)
-            self._regular = fine.create_scalar()
-            self._work = self._regular.duplicate()
-            fine.view(self._regular)[...] = fine.active & covered
+            regular = fine.active & covered
+            self._regular = regular.ravel(order="F")
             self._irregular = _irregular(coarse, fine, fine.active & ~covered)
 
     def mult(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = P x."""
-        vecs = [x, *self._between, y]
-        for P, given, found in zip(self._factors, vecs, vecs[1:], strict=False):
-            P.mult(given, found)
-        if self._regular is not None and self._irregular is not None:
-            y.pointwiseMult(self._regular, y)
-            self._irregular.multAdd(x, y, y)
+        self.apply(x.getArray(readonly=True)[None], y.getArray()[None])
 
     def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None:
         """x = P^T y."""
-        last = y
-        if self._regular is not None:
-            last = self._work
-            last.pointwiseMult(self._regular, y)
-        vecs = [last, *self._between[::-1], x]
-        for P, given, found in zip(self._factors[::-1], vecs, vecs[1:], strict=False):
-            P.multTranspose(given, found)
-        if self._irregular is not None:
-            self._irregular.multTransposeAdd(y, x, x)
+        self.transpose(y.getArray(readonly=True)[None], x.getArray()[None])
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """P x of every row x (n, coarse cells), on one rank."""
-        found = rows
-        for P in self._factors:
-            lines = isinstance(P, LineProduct)
-            found = P.many(found) if lines else products(P, found)
-        if self._regular is not None and self._irregular is not None:
-            found *= self._regular.getArray(readonly=True)
-            found += products(self._irregular, rows)
-        return found
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """P x of every row x (n, own coarse cells), both arrays in C order."""
+        arrays = [rows, *self._work(len(rows)), found]
+        for P, given, image in zip(self._factors, arrays, arrays[1:], strict=False):
+            P.apply(given, image)
+        if self._irregular is not None:
+            found *= self._regular
+            more = np.empty(found.shape)
+            self._irregular.apply(rows, more)
+            found += more
+
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """P^T y of every row y (n, own fine cells), both arrays in C order."""
+        given = rows if self._irregular is None else rows * self._regular
+        arrays = [found, *self._work(len(rows)), given]
+        for k, P in reversed(list(enumerate(self._factors))):
+            P.transpose(arrays[k + 1], arrays[k])
+        if self._irregular is not None:
+            more = np.empty(found.shape)
+            self._irregular.transpose(rows, more)
+            found += more
+
+    def _work(self, count: int) -> list[np.ndarray]:
+        """Rows between the factors, kept for as many the next time."""
+        if not self._between or len(self._between[0]) != count:
+            between = self._factors[:-1]
+            self._between = [np.empty((count, P.size)) for P in between]
+        return self._between
 
     def destroy(self) -> None:
         for P in self._factors:
             P.destroy()
-        for vec in self._between:
-            vec.destroy()
-        if self._regular is not None and self._irregular is not None:
-            self._regular.destroy()
-            self._work.destroy()
+        if self._irregular is not None:
             self._irregular.destroy()
+
+
+class Factor(Protocol):
+    """A linear map of rows of own cells, and its transpose; `size`: own cells of the image."""
+
+    size: int
+
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None: ...
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None: ...
+    def destroy(self) -> None: ...
 
 
 def _stencils(coarse: Grid, fine: Grid, points: int) -> list[Stencil]:
@@ -113,9 +123,7 @@ def _stencils(coarse: Grid, fine: Grid, points: int) -> list[Stencil]:
     ]
 
 
-def _factors(
-    coarse: Grid, fine: Grid, stencils: list[Stencil]
-) -> list[PETSc.Mat] | list[LineProduct]:
+def _factors(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> Sequence[Factor]:
     """One for each axis along which the grids differ; one in all where their boxes are cut along
     other axes, so that nothing lies between."""
     lies_alike = coarse.layout.processes == fine.layout.processes
@@ -155,13 +163,13 @@ def _lines(
 
 def _matrices(
     coarse: Grid, fine: Grid, changed: Sequence[int], stencils: list[Stencil]
-) -> list[PETSc.Mat]:
+) -> list[MatrixProduct]:
     """Args:
     changed: axes of a factor each; one factor in all where there are none.
     """
     given, wanted = coarse.layout, fine.layout
     groups = [[d] for d in changed] or [list(range(fine.dim))]
-    found = list[PETSc.Mat]()
+    found = list[MatrixProduct]()
     for group in groups:
         counts = [(wanted if d in group else given).counts[d] for d in range(fine.dim)]
         after = Layout(tuple(counts), wanted.rank)
@@ -172,7 +180,8 @@ def _matrices(
         indices, weights = tensor_entries(parents, given, fine.dim)
         columns = given.local_size, given.size
         entries = indices, weights, weights != 0
-        found.append(from_rows(fine.comm, after.local_size, columns, *entries))
+        made = from_rows(fine.comm, after.local_size, columns, *entries)
+        found.append(MatrixProduct(made))
         given = after
     return found
 
@@ -195,7 +204,7 @@ def _covered(coarse: Grid, fine: Grid, stencils: list[Stencil]) -> np.ndarray:
     return found
 
 
-def _irregular(coarse: Grid, fine: Grid, cells: np.ndarray) -> PETSc.Mat:
+def _irregular(coarse: Grid, fine: Grid, cells: np.ndarray) -> MatrixProduct:
     """Linear rows of these owned fine cells [i, j, k], with the weights of inactive coarse cells
     given to the active ones. Collective."""
     places = np.nonzero(cells.T)[::-1]
@@ -217,7 +226,7 @@ def _irregular(coarse: Grid, fine: Grid, cells: np.ndarray) -> PETSc.Mat:
     rows = np.broadcast_to(rows, kept.shape)[kept].astype(PETSc.IntType)
     made.setPreallocationCOO(rows, indices[kept])
     made.setValuesCOO((weights / total)[kept])
-    return made
+    return MatrixProduct(made)
 
 
 def _entries(

@@ -171,9 +171,9 @@ class Agreed:
         with collective(self._comm):
             self._at.regularization_hessian(dm, out)
 
-    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    def regularization_products(self, rows: np.ndarray, found: np.ndarray) -> None:
         with collective(self._comm):
-            return self._at.regularization_gram(rows, others)
+            self._at.regularization_products(rows, found)
 
     def unseen(self) -> list[str]:
         with collective(self._comm):

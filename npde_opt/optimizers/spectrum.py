@@ -21,16 +21,18 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
+from npde_opt import reductions
 from npde_opt.aliases import Record
 from npde_opt.optimizers.conjugate_gradients import Direction, dots, steihaug
 from npde_opt.optimizers.interface import Objective, ObjectiveAt
-from npde_opt.packages import scipy
 
-ON_GRID = 1 << 17
-"""Values of all vectors on the grid in use up to which they are kept there, on one rank: two
-products with them then take less time than the lifts."""
+AT_ONCE = 1 << 17
+"""Values a rank of vectors on the grid in use up to which they are lifted together: a few arrays of
+so many are in memory then, or of one vector where that has more. Where all vectors have no more,
+they are kept on that grid: two products with them take less time than the lifts."""
 LEAST = 0.5
 DEPENDENT = 1e-8
 LEFT = 1e-4
@@ -48,18 +50,26 @@ class Hessian(Protocol):
 
     def hessian(self, dm: PETSc.Vec, out: PETSc.Vec, gauss_newton: bool) -> None: ...
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None: ...
-    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """x^T R y of all x of `rows` and y of `others`, on one rank."""
+    def regularization_products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """R x of all rows x (n, own values) into rows of `found`."""
 
 
 class Lift(Protocol):
     """Prolongation of parameters from one grid to the next finer one, and its transpose; the caller
-    destroys the Vec."""
+    destroys the Vec.
 
+    own: number of values of this rank on the finer grid.
+    """
+
+    @property
+    def own(self) -> int: ...
     def apply(self, coarse: PETSc.Vec) -> PETSc.Vec: ...
     def apply_transpose(self, fine: PETSc.Vec) -> PETSc.Vec: ...
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """`apply` of every row, on one rank."""
+    def many(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """`apply` of every row (n, own values) into a row of `found`."""
+
+    def many_transposed(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """`apply_transpose` of every row (n, own values) into a row of `found`."""
 
 
 class Spectrum:
@@ -85,7 +95,7 @@ class Spectrum:
             return 0.0
         V = self._on_grid(r)
         if V is not None:
-            overlaps = V @ r.getArray(readonly=True)
+            overlaps = reductions.total(_comm(r), V @ r.getArray(readonly=True))
             weights = self.core @ overlaps
             own = z.getArray()
             own -= weights @ V
@@ -101,19 +111,14 @@ class Spectrum:
         return float(overlaps @ weights)
 
     def _on_grid(self, like: PETSc.Vec) -> np.ndarray | None:
-        """The vectors in use on the grid in use, (vectors, values), where they are kept there."""
+        """The vectors in use on the grid in use, (vectors, own values), where they are kept
+        there."""
         if not self._keeps(like):
             return None
         if self._prolonged is None:
-            self._prolonged = self._lifted_rows(self.used)
+            vectors = stacked(self.used)
+            self._prolonged = _Between(self.lifts, vectors).lifted(vectors)
         return self._prolonged
-
-    def _lifted_rows(self, vectors: Sequence[PETSc.Vec]) -> np.ndarray:
-        """Vectors on the grid in use, (vectors, values), on one rank."""
-        found = stacked(vectors)
-        for lift in self.lifts:
-            found = lift.many(found)
-        return found
 
     def _keeps(self, like: PETSc.Vec) -> bool:
         """Whether the vectors are kept on the grid in use."""
@@ -148,25 +153,27 @@ class Spectrum:
         self.drop()
 
     def _energies(self, at: Hessian) -> np.ndarray:
-        """V^T R V, V being all vectors."""
-        S = np.empty((len(self.vectors),) * 2)
-        for j, v in enumerate(self.vectors):
-            fine = self._prolong(v.copy())
-            if j == 0 and self._keeps(fine):
-                fine.destroy()
-                return self._energies_at_once(at)
-            product = fine.duplicate()
-            at.regularization_hessian(fine, product)
-            restricted = self._restrict(product)
-            S[:, j] = dots(restricted, self.vectors)
-            for owned in (restricted, fine, product):
-                owned.destroy()
-        return S
-
-    def _energies_at_once(self, at: Hessian) -> np.ndarray:
-        """The same of vectors that are kept on the grid in use."""
-        rows = self._prolonged = self._lifted_rows(self.vectors)
-        return at.regularization_gram(rows, rows)
+        """V^T R V, V being all vectors, some of which are lifted at a time."""
+        vectors, comm = stacked(self.vectors), _comm(self.vectors[0])
+        count, size = (
+            len(vectors),
+            self.lifts[-1].own if self.lifts else vectors.shape[1],
+        )
+        most = AT_ONCE * comm.size // int(reductions.total(comm, size))
+        some = min(max(most, 1), count)
+        between, images = _Between(self.lifts, vectors[:some]), np.empty((some, size))
+        S = np.empty((count, count))
+        for first in range(0, count, some):
+            part = slice(first, first + some)
+            rows = between.lifted(vectors[part])
+            found = images[: len(rows)]
+            at.regularization_products(rows, found)
+            if most >= count:
+                self._prolonged = rows
+                S[part] = found @ rows.T
+            else:
+                S[part] = between.restricted(found) @ vectors.T
+        return reductions.total(comm, S)
 
     def _use(self, numbers: Sequence[int] | np.ndarray, matrix: np.ndarray) -> None:
         self.used, self.core = [self.vectors[i] for i in numbers], matrix
@@ -215,11 +222,14 @@ class Spectrum:
         return vec
 
     def _restrict(self, vec: PETSc.Vec) -> PETSc.Vec:
-        vec = vec.copy()
-        for lift in reversed(self.lifts):
-            vec, fine = lift.apply_transpose(vec), vec
+        if not self.lifts:
+            return vec.copy()
+        *others, last = self.lifts
+        found = last.apply_transpose(vec)
+        for lift in reversed(others):
+            found, fine = lift.apply_transpose(found), found
             fine.destroy()
-        return vec
+        return found
 
     def destroy(self) -> None:
         for v in self.vectors:
@@ -227,10 +237,43 @@ class Spectrum:
         self.vectors, self.used = [], []
 
 
+class _Between:
+    """Arrays on the grids between the one where vectors were learnt and the one in use, which are
+    used again and again: new memory takes as long as what is done in it.
+
+    Args:
+        like: vectors (n, own values), of which no more are lifted at a time.
+    """
+
+    def __init__(self, lifts: Sequence[Lift], like: np.ndarray):
+        self._lifts, self._coarsest = lifts, np.empty(like.shape)
+        self._finer = [np.empty((len(like), lift.own)) for lift in lifts]
+
+    def lifted(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors (n, own values) on the grid in use; valid until the next call of a method."""
+        for lift, finer in zip(self._lifts, self._finer, strict=True):
+            found = finer[: len(rows)]
+            lift.many(rows, found)
+            rows = found
+        return rows
+
+    def restricted(self, rows: np.ndarray) -> np.ndarray:
+        """The transpose of `lifted`."""
+        coarser = [self._coarsest, *self._finer[:-1]]
+        for lift, coarse in zip(self._lifts[::-1], coarser[::-1], strict=True):
+            found = coarse[: len(rows)]
+            lift.many_transposed(rows, found)
+            rows = found
+        return rows
+
+
 def are_few(count: int, like: PETSc.Vec) -> bool:
     """Whether so many vectors are kept, or taken together, as rows of one array."""
-    few = count * like.getLocalSize() <= ON_GRID
-    return bool(few and like.getComm().getSize() == 1)
+    return bool(count * like.getSize() <= AT_ONCE * like.getComm().getSize())
+
+
+def _comm(vec: PETSc.Vec) -> MPI.Comm:
+    return vec.getComm().tompi4py()
 
 
 def stacked(vectors: Sequence[PETSc.Vec]) -> np.ndarray:
@@ -241,11 +284,17 @@ def stacked(vectors: Sequence[PETSc.Vec]) -> np.ndarray:
 def core(S: np.ndarray) -> np.ndarray:
     """(I + S)^-1 in the eigenvectors of S, but (1 - LEFT) S^-1 where an eigenvalue is so large that
     less than LEFT were left."""
-    sizes, E = scipy.linalg.eigh((S + S.T) / 2)
+    sizes, E = _eigenpairs(S)
     weights = np.minimum(
         1 / (1 + np.maximum(sizes, 0)), (1 - LEFT) / np.maximum(sizes, LEAST)
     )
     return (E * weights) @ E.T
+
+
+def _eigenpairs(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of (A + A^T) / 2; raises ValueError where a number is not finite."""
+    values, vectors = np.linalg.eigh(np.asarray_chkfinite(A + A.T) / 2)
+    return values, vectors
 
 
 def learn(
@@ -330,22 +379,22 @@ def _forms(
 def _forms_at_once(
     at: ObjectiveAt, directions: Sequence[Direction], images: Sequence[PETSc.Vec]
 ) -> np.ndarray:
-    """The same of few vectors: Y = H T - R T."""
+    """The same of few vectors."""
     tests, solved = stacked([d.p for d in directions]), stacked(images)
-    products = stacked([d.hp for d in directions])
-    R = at.regularization_gram(tests, tests)
-    G = tests @ products.T - R
-    S = solved @ products.T - at.regularization_gram(solved, tests)
-    return np.stack([R, G, S])
+    products = np.empty(tests.shape)
+    at.regularization_products(tests, products)
+    data = stacked([d.hp for d in directions]) - products
+    own = np.stack([tests @ products.T, tests @ data.T, solved @ data.T])
+    return reductions.total(_comm(directions[0].p), own)
 
 
 def factor(R: np.ndarray, G: np.ndarray) -> np.ndarray:
     """B with Y G^-1 Y^T = (Y B)(Y B)^T on the leading Ritz vectors, from R = T^T R T and G = T^T
     Y."""
     scale = 1 / np.sqrt(np.diag(R))
-    size, Q = scipy.linalg.eigh((R + R.T) / 2 * np.outer(scale, scale))
+    size, Q = _eigenpairs(R * np.outer(scale, scale))
     good = size > DEPENDENT * size[-1]
     Q = scale[:, None] * Q[:, good] / np.sqrt(size[good])
-    ritz, E = scipy.linalg.eigh(Q.T @ ((G + G.T) / 2) @ Q)
+    ritz, E = _eigenpairs(Q.T @ G @ Q)
     leading = ritz > LEAST
     return (Q @ E)[:, leading] / np.sqrt(ritz[leading])

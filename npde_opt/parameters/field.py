@@ -15,7 +15,6 @@ from npde_opt.io.vectors import Sink, Source
 from npde_opt.parameters.draws import child, waves
 from npde_opt.parameters.interface import (
     Block,
-    CellMap,
     Inverse,
     Lift,
     Placed,
@@ -150,9 +149,7 @@ class PlacedField(Placed):
         found = source.field(self._box)
         return np.moveaxis(found, -1, 0) if self.channels > 1 else found
 
-    def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
-    ) -> Lift:
+    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], Lift]) -> Lift:
         assert isinstance(coarse, PlacedField)
         return Interpolated(coarse, self, matrix(cubic))
 
@@ -170,43 +167,21 @@ class PlacedField(Placed):
 
 
 class Interpolated:
-    """Channel by channel to a finer grid, 0 in its cells that are not free; the matrix belongs to
-    others."""
+    """Channel by channel to a finer grid, 0 in its cells that are not free; the map of cell values
+    belongs to others."""
 
-    def __init__(self, coarse: PlacedField, fine: PlacedField, matrix: CellMap):
-        self.coarse, self.fine, self.matrix = coarse, fine, matrix
+    def __init__(self, coarse: PlacedField, fine: PlacedField, cells: Lift):
+        self.coarse, self.fine, self.cells = coarse, fine, cells
 
-    def apply(self, own: np.ndarray) -> np.ndarray:
-        x, y, out = *self._vecs(), self.fine.empty()
-        for given, found in zip(
-            self.coarse._channels(own), self.fine._channels(out), strict=True
-        ):
-            self.coarse.grid.view(x)[...] = given
-            self.matrix.mult(x, y)
-            found[...] = self.fine.change(self.fine.grid.view(y))
-        x.destroy()
-        y.destroy()
-        return out
-
-    def transpose(self, own: np.ndarray) -> np.ndarray:
-        x, y, out = *self._vecs(), self.coarse.empty()
-        for given, found in zip(
-            self.fine._channels(own), self.coarse._channels(out), strict=True
-        ):
-            self.fine.grid.view(y)[...] = self.fine.change(given)
-            self.matrix.multTranspose(y, x)
-            found[...] = self.coarse.grid.view(x)
-        x.destroy()
-        y.destroy()
-        return out
-
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        # Channels lie in memory one after the other.
-        channels = rows.reshape(len(rows) * self.coarse.channels, -1)
-        found = self.matrix.many(channels).reshape(len(rows), -1)
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        self.cells.apply(self._by_channel(rows), self._by_channel(found))
         if not self.fine.all_free:
             found *= self.fine.free_in_memory
-        return found
 
-    def _vecs(self) -> tuple[PETSc.Vec, PETSc.Vec]:
-        return self.coarse.grid.create_scalar(), self.fine.grid.create_scalar()
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        given = rows if self.fine.all_free else rows * self.fine.free_in_memory
+        self.cells.transpose(self._by_channel(given), self._by_channel(found))
+
+    def _by_channel(self, rows: np.ndarray) -> np.ndarray:
+        """A row a channel: channels lie in memory one after the other."""
+        return rows.reshape(len(rows) * self.fine.channels, -1)

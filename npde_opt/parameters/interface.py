@@ -30,26 +30,16 @@ Inverse = Callable[[np.ndarray], np.ndarray]
 """From values of a coefficient to parameters; raises InputError where there are none."""
 
 
-class CellMap(Protocol):
-    """A linear map of cell values from a coarser grid to a finer one. Collective."""
-
-    def mult(self, x: PETSc.Vec, y: PETSc.Vec) -> None: ...
-
-    def multTranspose(self, y: PETSc.Vec, x: PETSc.Vec) -> None: ...
-
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """`mult` of every row (n, coarse cells), on one rank."""
-
-
 class Lift(Protocol):
-    """A linear map of own arrays from a coarser grid to a finer one. Collective."""
+    """A linear map of own numbers, as they lie in memory, from a coarser grid to a finer one, and
+    its transpose: of every row of an array into a row of another one, both in C order. Collective;
+    on all ranks of as many rows."""
 
-    def apply(self, own: np.ndarray) -> np.ndarray: ...
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """From (n, coarse numbers) to (n, fine numbers)."""
 
-    def transpose(self, own: np.ndarray) -> np.ndarray: ...
-
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        """`apply` of every row, an own array (n, numbers) as it lies in memory; on one rank."""
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """From (n, fine numbers) to (n, coarse numbers)."""
 
 
 class Transformed(Protocol):
@@ -63,14 +53,11 @@ class Transformed(Protocol):
 class Copied:
     """What does not depend on the grid."""
 
-    def apply(self, own: np.ndarray) -> np.ndarray:
-        return own
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        found[...] = rows
 
-    def transpose(self, own: np.ndarray) -> np.ndarray:
-        return own
-
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        return rows
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        found[...] = rows
 
 
 class Block(ABC):
@@ -151,7 +138,7 @@ class Placed(ABC):
         """Whether all own numbers are."""
         return bool(self.free.all())
 
-    @property
+    @cached_property
     def free_in_memory(self) -> np.ndarray:
         """`free` of the numbers as they lie in memory."""
         found = np.empty(self.local_size, bool)
@@ -213,9 +200,7 @@ class Placed(ABC):
     def read(self, source: Source) -> np.ndarray:
         """The own array that was written, on any number of ranks. Collective."""
 
-    def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
-    ) -> Lift:
+    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], Lift]) -> Lift:
         """From this block on a coarser grid.
 
         Args:

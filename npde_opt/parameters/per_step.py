@@ -15,7 +15,6 @@ from npde_opt.parameters.arrays import MANY
 from npde_opt.parameters.draws import child
 from npde_opt.parameters.interface import (
     Block,
-    CellMap,
     Inverse,
     Lift,
     Placed,
@@ -111,9 +110,7 @@ class PlacedSteps(Placed):
     def read(self, source: Source) -> np.ndarray:
         return self._each(lambda _: self.one.read(source), range(self.steps))
 
-    def lift(
-        self, coarse: Placed, cubic: bool, matrix: Callable[[bool], CellMap]
-    ) -> Lift:
+    def lift(self, coarse: Placed, cubic: bool, matrix: Callable[[bool], Lift]) -> Lift:
         assert isinstance(coarse, PlacedSteps)
         return EachStep(self.one.lift(coarse.one, cubic, matrix), self.steps)
 
@@ -132,13 +129,12 @@ class EachStep:
     def __init__(self, lift: Lift, steps: int):
         self.one, self.steps = lift, steps
 
-    def apply(self, own: np.ndarray) -> np.ndarray:
-        return np.stack([self.one.apply(step) for step in own])
+    def apply(self, rows: np.ndarray, found: np.ndarray) -> None:
+        self.one.apply(self._by_step(rows), self._by_step(found))
 
-    def transpose(self, own: np.ndarray) -> np.ndarray:
-        return np.stack([self.one.transpose(step) for step in own])
+    def transpose(self, rows: np.ndarray, found: np.ndarray) -> None:
+        self.one.transpose(self._by_step(rows), self._by_step(found))
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        count = len(rows)
-        # Steps lie in memory one after the other.
-        return self.one.many(rows.reshape(count * self.steps, -1)).reshape(count, -1)
+    def _by_step(self, rows: np.ndarray) -> np.ndarray:
+        """A row a step: steps lie in memory one after the other."""
+        return rows.reshape(len(rows) * self.steps, -1)

@@ -66,10 +66,9 @@ class RestAt(ObjectiveAt):
         super().regularization_hessian(dm, out)
         self.objective.mask(out)
 
-    def regularization_gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        held = self.objective.held
-        along = (np.where(held, 0.0, part) for part in (rows, others))
-        return super().regularization_gram(*along)
+    def regularization_products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        super().regularization_products(rows, found)
+        found[:, self.objective.held] = 0.0
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         super().precondition(r, out)

@@ -31,9 +31,9 @@ class Regularizer(Protocol):
 class Constant(Regularizer, Protocol):
     """One whose R'' is the same at all p: optional."""
 
-    def gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """x^T R'' y of all x of `rows` (n, own values as they lie in a Vec) and y of `others` (m,
-        own values), which may be the same array: (n, m). On one rank."""
+    def products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """R'' x of every row x (n, own values as they lie in a Vec), into a row of `found`; both
+        in C order."""
 
 
 @runtime_checkable

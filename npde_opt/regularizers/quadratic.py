@@ -83,20 +83,17 @@ class Quadratic:
         self.grid, self.alpha = grid, float(alpha)
         self.work, self.reference = grid.create_scalar(), reference
 
-    def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        """y = H x, in active cells."""
-        raise TypeError("a subclass gives the product")
+    def _products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """alpha H x of every row x (n, own active cells), into a row of `found`; both in C
+        order."""
+        raise TypeError("a subclass gives the products")
 
-    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """x^T H y, in active cells."""
-        raise TypeError("a subclass gives it")
+    def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        """y = alpha H x, in active cells."""
+        raise TypeError("a subclass gives the product")
 
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         raise TypeError("a subclass gives the inverse")
-
-    def product(self, x: PETSc.Vec, out: PETSc.Vec) -> None:
-        """H x; 0 in inactive cells."""
-        self.apply(self._product, x, out)
 
     def inverse(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
         """H^-1 r; 0 in inactive cells."""
@@ -132,29 +129,29 @@ class Quadratic:
     def value(self, p: PETSc.Vec) -> float:
         self._subtract_reference(p)
         product = p.duplicate()
-        self.product(self.work, product)
-        value = 0.5 * self.alpha * self.work.dot(product)
+        self.apply(self._product, self.work, product)
+        value = 0.5 * self.work.dot(product)
         product.destroy()
         return value
 
     def gradient(self, p: PETSc.Vec, out: PETSc.Vec) -> None:
         self._subtract_reference(p)
-        self.product(self.work, out)
-        out.scale(self.alpha)
+        self.apply(self._product, self.work, out)
 
     def hessian(self, p: PETSc.Vec, dp: PETSc.Vec, out: PETSc.Vec) -> None:
-        self.product(dp, out)
-        out.scale(self.alpha)
+        self.apply(self._product, dp, out)
 
-    def gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """alpha x^T H y of all x of `rows` (n, cells) and y of `others` (m, cells), on one rank:
-        (n, m)."""
-        same = others is rows
-        if self.grid.mask is not None:
+    def products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        """alpha H x of every row x (n, own cells), 0 in inactive cells. Collective."""
+        if self.grid.mask is None:
+            self._products(rows, found)
+        else:
             inside = self.grid.active.ravel(order="F")
-            rows = rows[:, inside]
-            others = rows if same else others[:, inside]
-        return self.alpha * self._gram(rows, others)
+            given = np.ascontiguousarray(rows[:, inside])
+            image = np.empty(given.shape)
+            self._products(given, image)
+            found[...] = 0.0
+            found[:, inside] = image
 
     def precondition(self, p: PETSc.Vec, r: PETSc.Vec, out: PETSc.Vec) -> None:
         self.inverse(r, out)
@@ -255,10 +252,10 @@ class Gradient(Quadratic):
         return operator(self.grid, slopes, self._shift * self._weight + multiple)
 
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
-        self.matrix.product(x, y)
+        self.matrix.product(x, y, factor=self.alpha)
 
-    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return rows @ self.matrix.products(others).T
+    def _products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        self.matrix.products(rows, found, self.alpha)
 
     def _inverse(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
         self.solver.solve(x, y)
@@ -306,6 +303,8 @@ class BiLaplacian(Quadratic):
         self.matrix.freeze()
         self.prefix = prefix
         self.mass = mass(grid)
+        self._per_mass = self.mass.copy()
+        self._per_mass.reciprocal()
         self.inner = grid.create_active()
         self.scales: PETSc.Vec | None = None
         self._variance = wanted
@@ -315,26 +314,23 @@ class BiLaplacian(Quadratic):
             grid.put(np.sqrt(wanted / found), self.scales)
 
     def _product(self, x: PETSc.Vec, y: PETSc.Vec) -> None:
+        given = x
         if self.scales is not None:
-            self._scaled.pointwiseDivide(x, self.scales)
-        self.matrix.product(x if self.scales is None else self._scaled, self.inner)
-        self.inner.pointwiseDivide(self.inner, self.mass)
-        self.matrix.product(self.inner, y)
+            given = self._scaled
+            given.pointwiseDivide(x, self.scales)
+        self.matrix.product(given, self.inner, weights=self._per_mass)
+        self.matrix.product(self.inner, y, factor=self.alpha)
         if self.scales is not None:
             y.pointwiseDivide(y, self.scales)
 
-    def _gram(self, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-        roots = self._roots(rows)
-        same = others is rows
-        return roots @ (roots if same else self._roots(others)).T
-
-    def _roots(self, rows: np.ndarray) -> np.ndarray:
-        """M^-1/2 K S^-1 x of every row x (n, active cells), on one rank."""
+    def _products(self, rows: np.ndarray, found: np.ndarray) -> None:
+        given, inner = rows, np.empty(rows.shape)
         if self.scales is not None:
-            rows = rows / self.scales.getArray(readonly=True)
-        found = self.matrix.products(rows)
-        found /= np.sqrt(self.mass.getArray(readonly=True))
-        return found
+            given = rows / self.scales.getArray(readonly=True)
+        self.matrix.products(given, inner, weights=self._per_mass)
+        self.matrix.products(inner, found, self.alpha)
+        if self.scales is not None:
+            found /= self.scales.getArray(readonly=True)
 
     def shifted(self, multiple: float) -> Shifted:
         """K + sqrt(c) S M in place of K: the square of a sum is at most twice that of squares."""
@@ -401,7 +397,7 @@ class BiLaplacian(Quadratic):
     def destroy(self) -> None:
         super().destroy()
         scaled = [] if self.scales is None else [self.scales, self._scaled]
-        for vec in (self.mass, self.inner, *scaled):
+        for vec in (self.mass, self._per_mass, self.inner, *scaled):
             vec.destroy()
 
 

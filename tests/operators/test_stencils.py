@@ -99,17 +99,33 @@ def test_values_are_taken_at_once_as_part_by_part(
         np.testing.assert_array_equal(at_once, parts)
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.parametrize("light", [False, True])
-def test_products_with_rows_are_those_with_vectors(light, monkeypatch):
+def test_products_with_rows_are_those_with_vectors(light, count, scaled, monkeypatch):
+    """One after the other, and all with one product or one message."""
     monkeypatch.setattr("npde_opt.operators.stencils.PLANES", 0 if light else 1 << 13)
-    grid = Grid((6, 5), boundaries={"x-": "dirichlet"})
-    matrix = operator(grid, [np.exp(f) for f in fields((6, 5), 2)], 0.3)
-    rows = fields((30,), 4)
-    x, y = grid.create_active(), grid.create_active()
-    for row, found in zip(rows, matrix.products(rows), strict=True):
+    grid = Grid((6, 5), boundaries={"x-": "periodic", "x+": "periodic"})
+    D = [np.exp(f)[grid.local_slice] for f in fields((6, 5), 2)]
+    matrix = operator(grid, D, 0.3)
+    x, y, weights = (grid.create_active() for _ in range(3))
+    rows = np.random.default_rng(grid.comm.rank).random((count, x.getLocalSize()))
+    weights.setArray(1 + rows[0])
+    found, form = np.empty(rows.shape), {}
+    if scaled:
+        form = {"factor": 3.0, "weights": weights}
+    matrix.products(rows, found, **form)
+    for row, image in zip(rows, found, strict=True):
         x.setArray(row)
-        matrix.product(x, y)
-        np.testing.assert_allclose(found, y.getArray(), rtol=1e-13, atol=1e-14)
+        matrix.mat.mult(x, y)
+        if scaled:
+            y.pointwiseMult(y, weights)
+            y.scale(3.0)
+        np.testing.assert_allclose(image, y.getArray(), rtol=1e-13, atol=1e-14)
+        wanted = y.copy()
+        matrix.product(x, y, **form)
+        np.testing.assert_allclose(y.getArray(), wanted.getArray(), rtol=1e-13)
     matrix.destroy()
 
 

@@ -152,16 +152,64 @@ def test_large_grids_take_loops():
     P.destroy()
 
 
+@pytest.mark.parallel([1, 2, 3])
+@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("shape", [(40, 36), (12, 9, 8)])
-def test_many_at_once_are_one_after_the_other(shape, monkeypatch):
-    monkeypatch.setattr(CELLS, 0)
-    fine = Grid(shape)
+def test_many_at_once_are_one_after_the_other(shape, masked, loops, monkeypatch):
+    """Of changing numbers of rows, with one message for all of them."""
+    monkeypatch.setattr(CELLS, 0 if loops else 1 << 40)
+    active = np.ones(shape, bool)
+    active[shape[0] // 2 :, shape[1] // 2 :] = not masked
+    fine = Grid(shape, active=active)
     coarse = fine.coarsen(4)
     P = CellProlongation(coarse, fine, True)
-    rows = np.random.default_rng(4).standard_normal((3, coarse.layout.size))
-    found, x, y = P.many(rows), coarse.create_scalar(), fine.create_scalar()
-    for row, image in zip(rows, found, strict=True):
-        x.getArray()[:] = row
-        P.mult(x, y)
-        np.testing.assert_array_equal(image, y.getArray())
+    x, y = coarse.create_scalar(), fine.create_scalar()
+    rng = np.random.default_rng(fine.comm.rank)
+    for count in (5, 2, 5):
+        given, back = (
+            rng.standard_normal((count, v.getLocalSize())) * grid.active.ravel("F")
+            for v, grid in ((x, coarse), (y, fine))
+        )
+        up, down = np.empty(back.shape), np.empty(given.shape)
+        P.apply(given, up)
+        P.transpose(back, down)
+        for row, image in zip(given, up, strict=True):
+            x.setArray(row)
+            P.mult(x, y)
+            np.testing.assert_allclose(image, y.getArray(), atol=1e-13)
+        for row, image in zip(back, down, strict=True):
+            y.setArray(row)
+            P.multTranspose(y, x)
+            np.testing.assert_allclose(image, x.getArray(), atol=1e-13)
+    assert np.abs(up).max() > 0
     P.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("cubic", [False, True])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_rows_that_repeat_themselves_are_found_together(odd, cubic, monkeypatch):
+    """As one by one: most rows of a line, on graded grids too, with an odd last cell, and where
+    other ranks have the cells beside."""
+    monkeypatch.setattr(CELLS, 0)
+    shape = (80 + odd, 12)
+    edges = [np.linspace(0, 1, n + 1) ** 1.3 for n in shape]
+    fine = Grid(shape, edges=edges)
+    coarse = fine.coarsen(4)
+    rng = np.random.default_rng(3)
+    given, back = (rng.standard_normal(grid.shape) for grid in (coarse, fine))
+    found = []
+    for least in (1 << 40, 4):
+        monkeypatch.setattr("npde_opt.operators.lines.REPEATED", least)
+        found.append(both_ways(coarse, fine, cubic, given, back)[:2])
+        P = CellProlongation(coarse, fine, cubic)
+        lines = P._factors[0]
+        assert isinstance(lines, LineProduct)
+        for matrix, cells in zip(lines._matrices, (fine, coarse), strict=True):
+            first, last = matrix.between
+            most = cells.local_shape[0] - 10
+            assert last - first >= most if least == 4 else last == first
+        P.destroy()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-13)

@@ -240,6 +240,7 @@ def test_files_are_read_on_any_number_of_ranks(name, tmp_path):
         np.testing.assert_array_equal(found.getArray(), noise(s, 7).getArray())
 
 
+@every_rank
 @every_block
 @pytest.mark.parametrize("transform", ["identity", "log"])
 def test_rows_are_lifted_at_once_as_one_after_the_other(name, transform):
@@ -249,12 +250,20 @@ def test_rows_are_lifted_at_once_as_one_after_the_other(name, transform):
     )
     lift = Prolongation(coarse, fine)
     rows = np.stack([noise(coarse, seed).getArray() for seed in range(3)])
-    found = lift.many(rows)
-    for row, wanted in zip(rows, found, strict=True):
+    found = np.empty((3, lift.own))
+    lift.many(rows, found)
+    for row, image in zip(rows, found, strict=True):
         x = coarse.create_vec()
         x.setArray(row)
-        np.testing.assert_allclose(wanted, lift.apply(x).getArray(), atol=1e-14)
-    assert np.abs(found).max() > 0
+        np.testing.assert_allclose(image, lift.apply(x).getArray(), atol=1e-14)
+    back = np.empty(rows.shape)
+    lift.many_transposed(found, back)
+    for row, image in zip(found, back, strict=True):
+        y = fine.create_vec()
+        y.setArray(row)
+        wanted = lift.apply_transpose(y).getArray()
+        np.testing.assert_allclose(image, wanted, atol=1e-13)
+    assert total(comm, np.abs(found).sum()) > 0
     lift.destroy()
 
 

@@ -122,8 +122,8 @@ def test_the_scaled_operator_is_symmetric_positive_and_inverted(name):
     x, y, hx, hy, back = (grid.standard_normal(s) for s in range(5))
     for vec in (x, y):
         grid.view(vec)[...] *= grid.active
-    R.product(x, hx)
-    R.product(y, hy)
+    R.hessian(x, x, hx)
+    R.hessian(y, y, hy)
     assert hx.dot(y) == pytest.approx(hy.dot(x), rel=1e-11) and hx.dot(x) > 0
     R.solver.ksp.setTolerances(rtol=1e-12)
     R.inverse(hx, back)
@@ -138,7 +138,7 @@ def test_gamma_and_delta_are_taken_as_they_are():
     R = BiLaplacian(grid, 1.0, gamma=0.1, delta=2.0)
     one, out = grid.create_scalar(), grid.create_scalar()
     one.set(1.0)
-    R.product(one, out)
+    R.hessian(one, one, out)
     np.testing.assert_allclose(grid.view(out), 4.0 * grid.volume, rtol=1e-9)
     R.destroy()
 
