@@ -3,15 +3,18 @@ time.
 
 What a block of a program communicates can never pair with an agreement about the block, since each
 has its own communicator; and a rank that waits in vain can tell so and end the others, since the
-agreement does not block.
+agreement does not block. All agreements have messages of one size: any two can meet, and say that
+they are not the same.
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from types import CodeType
 
 import numpy as np
@@ -31,6 +34,14 @@ SAID_SECONDS = 0.5
 # anybody uses (MPI has at least those up to 32767).
 RARE_TAG = 32_749
 
+# Numbers in every message: who failed and where the ranks are take the first ones (see errors.py),
+# and up to `SMALL` values that are reduced the others.
+NUMBERS, SMALL = 16, 10
+
+Message = tuple["array[int]", "array[int]"]
+"""What is sent, and the answer."""
+
+_PACKED = [struct.Struct(f"{n}q").pack_into for n in range(NUMBERS + 1)]
 _KEY = MPI.Comm.Create_keyval()
 _places: dict[object, int] = {}
 
@@ -44,27 +55,49 @@ class Channel:
 
     def __init__(self, comm: MPI.Comm):
         self.comm = comm.Dup()
+        self.size = comm.size
         self.place = 0
         # Messages that nobody waits for any more keep their buffers.
-        self._left: list[tuple[MPI.Request, np.ndarray, np.ndarray]] = []
+        self._left: list[MPI.Request] = []
+        self._made: list[Message] = []
+        self._free: Message | None = None
 
-    def least(self, values: list[int], seconds: float | None) -> list[int] | None:
+    def least(self, values: Sequence[int], seconds: float | None) -> list[int] | None:
         """Minimum over the ranks, entry by entry; None where not all came within so many seconds
         (None: no limit).
 
         Signals are handled in the meantime: what their handlers raise is raised here.
+
+        Args:
+            values: 64-bit numbers, `NUMBERS` at most.
+
+        Returns:
+            `NUMBERS` of them, of which those beyond `values` mean nothing.
         """
-        mine = np.array(values, dtype="i8")
-        found = np.empty_like(mine)
+        buffers = self._free or self._another()
+        # Whatever is raised from here on, a message that may still come has these for itself.
+        self._free = None
+        mine, found = buffers
+        _PACKED[len(values)](mine, 0, *values)
         traffic.summed()
-        request = self.comm.Iallreduce(mine, found, op=MPI.MIN)
+        request = self.comm.Iallreduce(mine, found, MPI.MIN)
         arrived = False
         try:
             arrived = finished(request.Test, seconds)
         finally:
             if not arrived:
-                self._left.append((request, mine, found))
-        return found.tolist() if arrived else None
+                self._left.append(request)
+        if not arrived:
+            return None
+        self._free = buffers
+        return found.tolist()
+
+    def _another(self) -> Message:
+        """Buffers that live as long as the channel."""
+        self._made.append(
+            (array("q", bytes(8 * NUMBERS)), array("q", bytes(8 * NUMBERS)))
+        )
+        return self._made[-1]
 
 
 _channels: list[Channel] = []
@@ -108,6 +141,8 @@ def nested(outer: int, inner: int) -> int:
 
 def finished(test: Callable[[], bool], seconds: float | None) -> bool:
     """Polls until the test is true, or for so many seconds."""
+    if test():
+        return True
     start = time.monotonic()
     while not test():
         waited = time.monotonic() - start

@@ -23,7 +23,7 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import NoReturn
 
@@ -115,16 +115,18 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
     def __init__(
         self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0
     ):
-        self._ranks, self._channels, self.code = comm.size, list[Channel](), 0
+        self._channels: Sequence[Channel] = ()
+        self.code = 0
+        self._ranks = comm.size
         if self._ranks == 1:
             # Nobody to agree with: small runs come here a thousand times.
             return
         caller = sys._getframe(1 + above)
         self._site = caller.f_code, caller.f_lineno
         self._group = within
-        self._channels = [
-            agreement.channel(c) for c in (within, comm) if c is not None and c.size > 1
-        ]
+        self._channels = [agreement.channel(comm)]
+        if within is not None and within.size > 1:
+            self._channels.insert(0, agreement.channel(within))
         self._outside = [c.place for c in self._channels]
 
     def __enter__(self) -> collective:
@@ -161,21 +163,15 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         self, channel: agreement.Channel, error: BaseException | None
     ) -> BaseException | None:
         """What all ranks of the channel raise."""
-        comm, left = channel.comm, -1
+        size, place, left = channel.size, channel.place, -1
         if isinstance(error, SystemExit):
             left = exit_code(error)
-        mine = [
-            comm.size if error is None else comm.rank,
-            channel.place,
-            -channel.place,
-            left,
-            -left,
-            -self.code,
-        ]
+        failed = size if error is None else channel.comm.rank
+        mine = [failed, place, -place, left, -left, -self.code]
         # A group that failed as one may be far ahead of the others.
         as_one = (
             self._group is not None
-            and comm.size == self._ranks
+            and size == self._ranks
             and isinstance(error, RECOVERABLE)
         )
         try:
@@ -189,32 +185,41 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         if found is None:
             assert error is not None
             end(error)
-        first, least, largest, left_least, left_most, returned = found
+        first, least, largest, left_least, left_most, returned = found[:6]
         if least != -largest:
             code, line = self._site
             end_apart(
-                comm,
+                channel.comm,
                 f"ends the block at {code.co_filename}:{line} ({code.co_qualname})",
                 error,
                 first,
             )
-        if first == comm.size:
+        if first == size:
             self.code = -returned
             return None
         if error is not None and left >= 0 and left_least == -left_most:
             return error  # All left with the same exit code.
-        return error_of(comm, error, first)
+        return error_of(channel.comm, error, first)
 
 
-def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
+def check_place(
+    comm: MPI.Comm, kind: tuple[object, ...], values: Sequence[int] = ()
+) -> list[int]:
     """Ends all ranks where one has failed or is somewhere else in the program; `kind` is what all
-    are about to do. Collective.
+    are about to do, with all that tells it from what is done otherwise: where `kind` is the same on
+    all ranks, `values` are numbers of one meaning. Collective.
 
     Without a limit of time: others may be at work yet.
+
+    Args:
+        values: 64-bit numbers, agreement.SMALL at most.
+
+    Returns:
+        Their minima over the ranks first; what follows means nothing.
     """
     channel = agreement.channel(comm)
     place = agreement.nested(channel.place, agreement.number(kind))
-    found = channel.least([comm.size, place, -place, -1, 1, 0], None)
+    found = channel.least([channel.size, place, -place, -1, 1, 0, *values], None)
     assert found is not None
     if found[1] != -found[2]:
         frame: FrameType | None = sys._getframe(1)
@@ -229,6 +234,7 @@ def check_place(comm: MPI.Comm, kind: tuple[object, ...]) -> None:
             else f" at {frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_qualname})"
         )
         end_apart(channel.comm, f"forms a {kind[0]}{where}", None, found[0])
+    return found[6:]
 
 
 def end(error: BaseException) -> NoReturn:
@@ -487,7 +493,7 @@ def _leave() -> None:
     if channel is None:
         return
     place = agreement.number("the end of the program")
-    found = channel.least([channel.comm.size, place, -place, -1, 1, 0], None)
+    found = channel.least([channel.size, place, -place, -1, 1, 0], None)
     assert found is not None
     if found[1] != -found[2]:
         end_apart(channel.comm, "has left the program", None, found[0])

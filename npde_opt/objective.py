@@ -295,6 +295,13 @@ class ObjectiveAt:
         self._value: tuple[float, float] | None = None
         self._gradient: PETSc.Vec | None = None
 
+    @property
+    def ends_together(self) -> bool:
+        """Whether the gradient, and products with the Hessian, the regularization's and its
+        inverse, end with an agreement of all ranks, after which nothing can fail on one of them.
+        Of what a derived class adds nothing is known."""
+        return type(self) is ObjectiveAt
+
     @cached_property
     def _term(self) -> DataTermAt:
         """The sum over the experiments."""

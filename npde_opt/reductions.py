@@ -1,9 +1,12 @@
 """x = op over ranks of x_r: reductions of which no rank gets another answer than the others.
 
-MPI_MAX and MPI_MIN lose a NaN or keep it, by the order of the ranks: here it is NaN on every rank.
+MPI_MAX and MPI_MIN lose a NaN or keep it, by the order of the ranks: here it is NaN on every rank,
+as numbers travel as integers of their order (see ordered.py).
 Before every reduction the ranks compare what they are about to do: no sum can be one with a maximum
-or with a sum of another block, and no rank waits in one for a rank that failed. Values that ought
-to be equal on all ranks are checked to be so.
+or with a sum of another block, and no rank waits in one for a rank that failed. A few maxima or
+minima go with this comparison, in one message, and count where it finds all ranks at the same.
+Sums, and what is larger, are a second message. Values that ought to be equal on all ranks are
+checked to be so.
 """
 
 from __future__ import annotations
@@ -16,13 +19,12 @@ from typing import TypeVar, overload
 import numpy as np
 from mpi4py import MPI
 
-from npde_opt import traffic
+from npde_opt import ordered, traffic
+from npde_opt.agreement import SMALL
 from npde_opt.errors import NpdeError, check_place
 
 # Sums of the same numbers in another order differ by rounding: `same` takes them for equal.
 ROUNDING = 1e-9
-
-OPERATIONS = {"sum": MPI.SUM, "maximum": MPI.MAX, "minimum": MPI.MIN}
 
 T = TypeVar("T")
 
@@ -37,7 +39,13 @@ def total(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def total(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Sum over the ranks, entry by entry; a number for a number, an array for an array."""
-    return _reduced(comm, x, "sum")
+    own = np.asarray(x, order="C")
+    found = own.copy() if comm.size == 1 else np.empty_like(own)
+    if comm.size > 1:
+        check_place(comm, ("sum", own.dtype.char, own.size))
+        traffic.summed()
+        comm.Allreduce(own, found, op=MPI.SUM)
+    return found if own.ndim else found.item()
 
 
 def total_parts(comm: MPI.Comm, x: np.ndarray, counts: Sequence[int]) -> np.ndarray:
@@ -63,7 +71,7 @@ def largest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def largest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Maximum over the ranks, entry by entry; NaN where any rank has NaN."""
-    return _extreme(comm, x, "maximum", -math.inf)
+    return _extreme(comm, x, "maximum")
 
 
 @overload
@@ -76,21 +84,22 @@ def smallest(comm: MPI.Comm, x: np.ndarray) -> np.ndarray: ...
 
 def smallest(comm: MPI.Comm, x: float | np.ndarray) -> float | np.ndarray:
     """Minimum over the ranks, entry by entry; NaN where any rank has NaN."""
-    return _extreme(comm, x, "minimum", math.inf)
+    return _extreme(comm, x, "minimum")
 
 
 def everywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on every rank."""
     if comm.size == 1:
         return bool(true)
-    return bool(_reduced(comm, int(not true), "maximum") == 0)
+    # The least of -1 where it is not true and of 0 where it is.
+    return check_place(comm, ("maximum", "everywhere"), [-(not true)])[0] == 0
 
 
 def anywhere(comm: MPI.Comm, true: bool) -> bool:
     """Whether it is true on any rank."""
     if comm.size == 1:
         return bool(true)
-    return bool(_reduced(comm, int(bool(true)), "maximum") > 0)
+    return check_place(comm, ("maximum", "anywhere"), [-bool(true)])[0] != 0
 
 
 def same(comm: MPI.Comm, value: T, what: str) -> T:
@@ -101,26 +110,30 @@ def same(comm: MPI.Comm, value: T, what: str) -> T:
     if comm.size == 1:
         return value
     number = float(value) if isinstance(value, float | np.floating) else None
+    # What may differ by rounding, and what has to be equal exactly.
+    size, digest = 0.0, _OF_NUMBERS
     finite = number is not None and math.isfinite(number)
-    # What has to be equal exactly, and what may differ by rounding.
-    told = (
-        ("number",)
-        if finite
-        else (type(value).__name__, str(number) if number is not None else value)
-    )
-    size = number if finite and number is not None else 0.0
-    ends = largest(comm, np.array([size, -size, _digest(told), -_digest(told)]))
-    high, low = float(ends[0]), -float(ends[1])
-    if ends[2] != -ends[3] or high - low > ROUNDING * max(abs(high), abs(low)):
+    if finite and number is not None:
+        size = number
+    else:
+        exact = value if number is None else str(number)
+        digest = _digest((type(value).__name__, exact))
+    key = ordered.of_double(size, False)
+    # Least and largest of both.
+    ends = check_place(comm, ("maximum", "same"), [key, ~key, digest, ~digest])
+    low, high = ordered.double(ends[0], False), ordered.double(ends[1], True)
+    if ends[2] != ~ends[3] or high - low > ROUNDING * max(abs(high), abs(low)):
         _raise_differing(comm, value, what)
     return type(value)(high) if finite else value  # type: ignore[call-arg]
 
 
-def _digest(told: tuple[object, ...]) -> float:
-    """A number of 52 bits that tells values apart."""
-    return float(
-        int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 12
-    )
+def _digest(told: tuple[object, ...]) -> int:
+    """A number of 63 bits that tells values apart."""
+    whole = hashlib.sha256(repr(told).encode()).digest()
+    return int.from_bytes(whole[:8], "big") >> 1
+
+
+_OF_NUMBERS = _digest(("number",))
 
 
 def _raise_differing(comm: MPI.Comm, value: object, what: str) -> None:
@@ -133,34 +146,26 @@ def _raise_differing(comm: MPI.Comm, value: object, what: str) -> None:
     )
 
 
-def _extreme(
-    comm: MPI.Comm, x: float | np.ndarray, kind: str, never: float
-) -> float | np.ndarray:
-    """Maximum or minimum; `never` is the number that wins against none."""
-    own = np.asarray(x)
+def _extreme(comm: MPI.Comm, x: float | np.ndarray, kind: str) -> float | np.ndarray:
+    """Maximum or minimum, as a minimum of integers of the numbers' order, of which NaN is the
+    least."""
     if comm.size == 1:
+        own = np.asarray(x)
         return own.copy() if own.ndim else own.item()
-    if own.dtype.kind != "f":
-        return _reduced(comm, x, kind)
-    # Numbers and "is NaN" travel in one message: the latter wins against 0.
-    lost = np.isnan(own)
-    sent = np.array([np.where(lost, never, own), np.where(lost, -never, 0.0)])
-    reached, any_lost = np.asarray(_reduced(comm, sent, kind))
-    found = np.where(any_lost != 0, np.nan, reached)
-    return float(found) if own.ndim == 0 else found
-
-
-def _reduced(comm: MPI.Comm, x: float | np.ndarray, kind: str) -> float | np.ndarray:
-    """Numbers and arrays of them; one rank's own is what it is."""
-    own = np.ascontiguousarray(x)
-    found = np.empty_like(own)
-    if comm.size == 1:
-        found = own.copy()
+    turned = kind == "maximum"
+    if isinstance(x, float):
+        # What most ask for, without an array.
+        key = ordered.of_double(x, turned)
+        return ordered.double(check_place(comm, (kind, "d", 1), [key])[0], turned)
+    # One order of the entries on all ranks, however these lie in memory.
+    own = np.asarray(x, order="C")
+    keys, what = ordered.of_array(own, turned), (kind, own.dtype.char, own.size)
+    if keys.size <= SMALL:
+        least = check_place(comm, what, keys.ravel().tolist())
+        keys = np.array(least[: keys.size]).reshape(own.shape)
     else:
-        check_place(comm, (kind, own.dtype.char, own.size))
+        check_place(comm, what)
         traffic.summed()
-        comm.Allreduce(own, found, op=OPERATIONS[kind])
-    if np.ndim(x) > 0:
-        return found
-    number: float = found[0].item()
-    return number
+        comm.Allreduce(MPI.IN_PLACE, keys, op=MPI.MIN)
+    found = ordered.array(keys, turned, own.dtype)
+    return found if own.ndim else found.item()

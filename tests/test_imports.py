@@ -40,6 +40,7 @@ FLOORS = (
         "deadline",
         "distinct",
         "draws",
+        "ordered",
         "signals",
     ),
     ("packages",),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from npde_opt import errors, reductions
+from npde_opt import agreement, errors, reductions, traffic
 
 comm = MPI.COMM_WORLD
 ROOT = Path(__file__).parents[1]
@@ -33,6 +33,93 @@ def test_arrays_are_reduced_entry_by_entry():
         reductions.total(comm, mine[:2]), [last * comm.size / 2, -last * comm.size / 2]
     )
     assert reductions.largest(comm, np.arange(2) + comm.rank).dtype.kind == "i"
+
+
+FEW, MANY = agreement.SMALL, agreement.SMALL + 1
+
+
+@pytest.mark.parallel([1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, FEW, MANY])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "i4", "u1", "u8"])
+def test_few_and_many_of_all_types(dtype, count):
+    every = np.random.default_rng(5).permutation(comm.size * count)
+    every = every.reshape(comm.size, count).astype(dtype)
+    if dtype[0] in "fi":
+        every -= comm.size
+    largest = reductions.largest(comm, every[comm.rank])
+    smallest = reductions.smallest(comm, every[comm.rank])
+    np.testing.assert_array_equal(largest, every.max(axis=0))
+    np.testing.assert_array_equal(smallest, every.min(axis=0))
+    assert largest.dtype == smallest.dtype == every.dtype
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("reduce", ["largest", "smallest", "total"])
+@pytest.mark.parametrize("shape", [(2, 3), (4, 5)])
+def test_arrays_may_lie_otherwise_in_the_memory_of_other_ranks(reduce, shape):
+    values = np.arange(1.0, 1.0 + np.prod(shape)).reshape(shape)
+    mine = np.asarray(values, order="F" if comm.rank == 0 else "C")
+    found = getattr(reductions, reduce)(comm, mine)
+    factor = comm.size if reduce == "total" else 1
+    np.testing.assert_array_equal(found, factor * values)
+
+
+EXTREMES = [
+    (-0.0, 0.0),
+    (-math.inf, math.inf),
+    (-math.inf, -1.7976931348623157e308),
+    (-5e-324, -0.0),
+    (0.0, 5e-324),
+    (1.0, math.nextafter(1.0, 2.0)),
+    (-(2**63), 2**63 - 1),
+    (2**53, 2**53 + 1),
+    (False, True),
+]
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize("high_at", [0, -1])
+@pytest.mark.parametrize("low, high", EXTREMES)
+def test_extremes_keep_their_bits(low, high, high_at):
+    mine = high if comm.rank == high_at % comm.size else low
+    for given in (mine, np.array(mine), np.array([mine, mine])):
+        found = reductions.largest(comm, given), reductions.smallest(comm, given)
+        for value, wanted in zip(found, (high, low), strict=True):
+            assert {repr(v) for v in np.ravel(value).tolist()} == {repr(wanted)}
+    assert type(reductions.largest(comm, mine)) is type(mine)
+
+
+@pytest.mark.parallel([2, 3, 4])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("count", [2, MANY])
+def test_a_nan_of_an_array_is_lost_to_none(dtype, count):
+    mine = np.full(count, np.inf if comm.rank else -np.inf, dtype)
+    if comm.rank == comm.size - 1:
+        mine[1] = -np.nan
+    for reduce in (reductions.largest, reductions.smallest):
+        found = reduce(comm, mine)
+        assert found.dtype == mine.dtype
+        np.testing.assert_array_equal(np.isnan(found), np.arange(count) == 1)
+
+
+@pytest.mark.parallel([2, 3])
+def test_few_extremes_are_one_message_and_sums_two(monkeypatch):
+    sent = []
+    monkeypatch.setattr(traffic, "summed", lambda: sent.append(1))
+
+    def messages(reduce, *x):
+        sent.clear()
+        reduce(comm, *x)
+        return len(sent)
+
+    few, many = np.zeros(FEW), np.zeros(MANY)
+    assert messages(reductions.largest, 1.0) == 1
+    assert messages(reductions.smallest, few) == 1
+    assert messages(reductions.everywhere, True) == 1
+    assert messages(reductions.anywhere, True) == 1
+    assert messages(reductions.same, 1.0, "it") == 1
+    assert messages(reductions.largest, many) == 2
+    assert messages(reductions.total, 1.0) == 2
 
 
 @pytest.mark.parallel([1, 2, 3])

@@ -50,6 +50,9 @@ class ObjectiveAt(Protocol):
     precondition: out = R^-1 r;
     unseen: names of the unknowns on which no datum depends here (J dm = 0 for changes of that
     unknown).
+
+    Where it has a true `ends_together`, gradient, hessian, regularization_hessian and precondition
+    end with a block of all ranks (see errors.py), and need none around them.
     """
 
     @property

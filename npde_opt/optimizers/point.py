@@ -86,6 +86,16 @@ class Agreed:
         self.error: SolverError | None = None
         with collective(self._comm):
             self._at: ObjectiveAt = objective.linearize(m)
+        # Right after an agreement of all ranks another one tells nothing: a product with the
+        # Hessian would have three.
+        self._ends_together = bool(getattr(self._at, "ends_together", False))
+
+    def _together(self) -> contextlib.AbstractContextManager[object]:
+        """A block that raises on all ranks what one raised; nothing around operations that end
+        with one themselves."""
+        if self._ends_together:
+            return contextlib.nullcontext()
+        return collective(self._comm, above=1)
 
     def _exactly(self) -> contextlib.AbstractContextManager[None]:
         return to_tolerance(self._rtol)
@@ -120,7 +130,7 @@ class Agreed:
 
     def gradient(self) -> PETSc.Vec:
         self._count()
-        with collective(self._comm), self._exactly():
+        with self._together(), self._exactly():
             return self._at.gradient()
 
     def hessian(
@@ -137,7 +147,7 @@ class Agreed:
         self._tally.seen += self._experiments
         # What few parameters keep is not of one product.
         wanted = self._rtol if gauss_newton and self._size <= FEW else rtol
-        with collective(self._comm), to_tolerance(wanted):
+        with self._together(), to_tolerance(wanted):
             self._at.hessian(dm, out, gauss_newton)
 
     @property
@@ -164,11 +174,11 @@ class Agreed:
         out.maxpy(parts, list(images))
 
     def precondition(self, r: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self._comm):
+        with self._together():
             self._at.precondition(r, out)
 
     def regularization_hessian(self, dm: PETSc.Vec, out: PETSc.Vec) -> None:
-        with collective(self._comm):
+        with self._together():
             self._at.regularization_hessian(dm, out)
 
     def regularization_products(self, rows: np.ndarray, found: np.ndarray) -> None:
