@@ -396,6 +396,8 @@ class AdaptedStage:
             fine.view(given)[...] = diagonal
             between.restrict(given, found)
             diagonal = coarse.view(found)
+        if not diagonal.min() > 0:
+            return np.inf
         root = np.sqrt(diagonal.ravel())
         return float((root * (np.abs(inverse) @ root)).max())
 
