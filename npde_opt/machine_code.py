@@ -84,7 +84,7 @@ class Kept:
         return Bound(self, given)
 
     def native(self, given: Sequence[Argument]) -> Native | None:
-        """The machine code for such arguments, a function of the address of a table (see `Bound`);
+        """The machine code for such arguments, a function of the address of a `Table`;
         None where there can be none."""
         if not all(_is_in_order(leaf) for leaf in leaves(given)):
             return None
@@ -214,34 +214,17 @@ class Written(Kept):
 
 
 class Bound:
-    """A call of a compiled function with arguments that are kept, of which some are replaced by
-    others of the same type and shape from call to call.
-
-    The machine code reads a table: its own address, then of each leaf of the arguments in turn an
-    array's address and its sizes, or a number, floats by their bits.
-    """
+    """A call of a compiled function with arguments that are kept, of which arrays are replaced by
+    others of the same type and shape from call to call."""
 
     def __init__(self, of: Kept, given: Sequence[Argument]):
-        self._of, self._given = of, tuple(given)
-        self._leaves = list(leaves(given))
+        self._of, self._given, self._table = of, list(given), Table(given)
         self._run = of.native(given)
-        entries, self._places = [0], list[int]()
-        for leaf in self._leaves:
-            self._places.append(len(entries))
-            entries += _entries(leaf)
-        self._table = np.array(entries, np.int64)
-        self._floats = self._table.view(np.float64)
-        self._address = self._table[OWN] = self._table.ctypes.data
 
     def put(self, k: int, array: np.ndarray) -> None:
-        """The k-th leaf, an array in C order, of the type and shape that it had."""
-        self._leaves[k] = array
-        self._table[self._places[k]] = address_of(array)
-
-    def put_number(self, k: int, number: float | np.floating) -> None:
-        """The k-th leaf, a float of the type that it had."""
-        self._leaves[k] = number
-        self._floats[self._places[k]] = number
+        """The k-th argument, an array in C order, of the type and shape that it had."""
+        self._given[k] = array
+        self._table.put(k, array)
 
     @property
     def call(self) -> tuple[int, np.ndarray] | None:
@@ -250,71 +233,91 @@ class Bound:
         if self._run is None:
             return None
         address = ctypes.cast(cast(Any, self._run), ctypes.c_void_p).value
-        return (address, self._table) if address is not None else None
+        return (address, self._table.numbers) if address is not None else None
 
     def place(self, k: int) -> int:
-        """Where in the table the address of the k-th leaf stands."""
-        return self._places[k]
+        """Where in the table the address of the k-th argument stands."""
+        return self._table.places[k]
 
     def __call__(self) -> Any:
         """What the function returns, or 0."""
         if self._run is None:
-            return self._of.compiled(_nested(self._given, iter(self._leaves)))
-        return self._run(self._address) or 0
+            return self._of.compiled(self._given)
+        return self._run(self._table.address) or 0
 
 
 class Repeated:
     """Calls of a compiled function again and again, mostly with what it was called with before: of
-    that a call takes a look. It keeps no array alive, but those in tuples.
-
-    The function has to take numbers and arrays as they come, in C order or not, as `Kept` does.
-    """
+    that a call takes a look. It keeps no array alive, but those in tuples."""
 
     def __init__(self, of: Kept):
         self._of = of
-        self._before: list[object] | None = None
+        self._run: Native | None = None
+        self._table: Table | None = None
+        self._before = list[object]()
         """Of each argument, a number, a tuple, or a weak reference to an array."""
 
     def __call__(self, *given: Argument) -> Any:
         """What the function returns, or 0."""
-        if self._before is None or not self._follow(given):
-            self._begin(given)
+        table = self._table
+        if table is None or not self._follow(table, given):
+            table = self._begin(given)
         if self._run is None:
             return self._of.compiled(given)
-        return self._run(self._address) or 0
+        return self._run(table.address) or 0
 
-    def _begin(self, given: Sequence[Argument]) -> None:
-        """Makes the table."""
-        self._run, entries, self._places = self._of.native(given), [0], list[int]()
-        for argument in given:
-            self._places.append(len(entries))
-            for leaf in leaves([argument]):
-                entries += _entries(leaf)
-        self._table = np.array(entries, np.int64)
-        self._floats = self._table.view(np.float64)
-        self._address = self._table[OWN] = self._table.ctypes.data
+    def _begin(self, given: Sequence[Argument]) -> Table:
+        # Until all is there: a signal may raise in between.
+        self._table = None
+        self._run = self._of.native(given)
         self._kinds = [_look(a) for a in given]
         self._before = [_weak(a) for a in given]
+        self._table = Table(given)
+        return self._table
 
-    def _follow(self, given: Sequence[Argument]) -> bool:
+    def _follow(self, table: Table, given: Sequence[Argument]) -> bool:
         """Puts what is new into the table; False where it is of another kind."""
-        assert self._before is not None
         for k, (argument, before) in enumerate(zip(given, self._before, strict=True)):
             if isinstance(argument, np.ndarray):
                 if isinstance(before, weakref.ref) and before() is argument:
                     continue
-                if _look(argument) != self._kinds[k]:
-                    return False
-                self._before[k] = weakref.ref(argument)
-                self._table[self._places[k]] = address_of(argument)
-            elif argument is not before:
-                if isinstance(argument, tuple) or type(argument) is not self._kinds[k]:
-                    return False
-                self._before[k] = argument
-                is_float = isinstance(argument, float | np.floating)
-                table = self._floats if is_float else self._table
-                table[self._places[k]] = argument
+            elif argument is before:
+                continue
+            if isinstance(argument, tuple) or _look(argument) != self._kinds[k]:
+                return False
+            # In this order, for the same reason.
+            table.put(k, argument)
+            self._before[k] = _weak(argument)
         return True
+
+
+class Table:
+    """What machine code reads: the table's own address, then of each leaf of the arguments in turn
+    an array's address and its sizes, or a number, floats by their bits.
+
+    Attributes:
+        places: where in it each argument begins.
+    """
+
+    def __init__(self, given: Sequence[Argument]):
+        entries, self.places = [0], list[int]()
+        for argument in given:
+            self.places.append(len(entries))
+            for leaf in leaves([argument]):
+                entries += _entries(leaf)
+        self.numbers = np.array(entries, np.int64)
+        self._floats = self.numbers.view(np.float64)
+        self.address: int = self.numbers.ctypes.data
+        self.numbers[OWN] = self.address
+
+    def put(self, k: int, argument: np.ndarray | float) -> None:
+        """The k-th argument, an array or a number of the type, and of the shape, that it had."""
+        if isinstance(argument, np.ndarray):
+            self.numbers[self.places[k]] = address_of(argument)
+        elif isinstance(argument, float | np.floating):
+            self._floats[self.places[k]] = argument
+        else:
+            self.numbers[self.places[k]] = argument
 
 
 def _weak(argument: Argument) -> object:
@@ -336,13 +339,6 @@ def leaves(given: Sequence[Argument]) -> Iterator[Argument]:
             yield from leaves(argument)
         else:
             yield argument
-
-
-def _nested(given: Sequence[Argument], found: Iterator[Argument]) -> tuple[Any, ...]:
-    """Leaves in the places of those that are given."""
-    return tuple(
-        _nested(a, found) if isinstance(a, tuple) else next(found) for a in given
-    )
 
 
 def _is_in_order(leaf: Argument) -> bool:

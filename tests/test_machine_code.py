@@ -125,9 +125,10 @@ def test_numbers_and_tuples_are_taken(summed, monkeypatch, native, number):
         assert out[0] == float(number(0.1))
     assert (summed.native(given) is not None) == native
     bound = summed.bound(*given)
-    bound.put(1, np.array([1.0, 2.0, 0.0]))
-    bound.put_number(5, 0.25)
-    assert bound() == 2 * float(number(0.1)) * 4 + 0.25
+    assert bound() == 2 * float(number(0.1)) * 31 - 0.5
+    more = np.zeros(1)
+    bound.put(3, more)
+    assert bound() == 2 * float(number(0.1)) * 31 - 0.5 and more[0] == out[0]
 
 
 @pytest.mark.parametrize("native", [True, False])

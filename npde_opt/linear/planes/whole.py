@@ -15,7 +15,7 @@ from npde_opt.linear.planes.gathering import Gathering
 from npde_opt.linear.planes.geometry import Geometry
 from npde_opt.linear.planes.levels import SINGLE, Shape
 from npde_opt.linear.planes.messages import Messages, calls
-from npde_opt.machine_code import Kept, Repeated
+from npde_opt.machine_code import Kept
 
 if TYPE_CHECKING:
     from npde_opt.linear.planes.transfers import Transfer
@@ -92,7 +92,7 @@ class Whole:
         numbers = self._table, self._factors, self._inverse, self._work
         self.arguments = *numbers, self._phases, sides, addresses, self._parts
         """Of the compiled loop."""
-        self._cycle = Repeated(CYCLE)
+        self._cycle = CYCLE.bound(*self.arguments)
 
     def goes_over(self, level: Level) -> bool:
         """Whether the first level's fields are those that it had."""
@@ -182,7 +182,7 @@ class Whole:
 
     def run(self) -> tuple[float, float]:
         """x of the first level from its b; own parts of b^T x and x^T x. Collective."""
-        failed = self._cycle(*self.arguments)
+        failed = self._cycle()
         if failed:
             raise MPI.Exception(failed)
         self.messages.count()
