@@ -26,13 +26,19 @@ GRIDS = {
 }
 
 
+def diffusion(grid, mass):
+    """Of a random field, the same on any ranks, and a mass in every cell."""
+    drawn = np.random.default_rng(0).standard_normal(grid.shape)
+    k = np.asfortranarray(np.exp(drawn)[grid.local_slice])
+    matrix = StencilMatrix(grid)
+    planes = matrix.zeroed()
+    Diffusion(grid, "k").at({"k": k}).add_planes(planes)
+    planes[matrix.offsets[0]] += mass * grid.volume
+    matrix.refresh()
+    return matrix
+
+
 def problem(name, comm, active=None):
     shape, boundaries, edges = GRIDS[name]
     grid = Grid(shape, boundaries=boundaries, edges=edges, active=active, comm=comm)
-    k = np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
-    matrix = StencilMatrix(grid)
-    planes = matrix.zeroed()
-    Diffusion(grid, "k").at({"k": np.asfortranarray(k)}).add_planes(planes)
-    planes[matrix.offsets[0]] += 0.3 * grid.volume
-    matrix.refresh()
-    return grid, matrix
+    return grid, diffusion(grid, 0.3)

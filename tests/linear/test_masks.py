@@ -4,12 +4,12 @@ is found is what the plain path finds."""
 import numpy as np
 import pytest
 from mpi4py import MPI
+from on_planes import diffusion
 
 from npde_opt.grids import Grid
 from npde_opt.linear import LinearSolver
 from npde_opt.linear.planes import gathering, runs
 from npde_opt.operators.stencils import StencilMatrix
-from npde_opt.terms import Diffusion
 
 PREFIX = "masktest_"
 FLAT, VOLUME = (41, 36), (15, 14, 17)
@@ -45,12 +45,7 @@ MASKS = [ellipsoid, random_cells, corner, channels]
 
 def solved(shape, mask, comm, recipe, norm):
     grid = Grid(shape, active=mask(shape), boundaries={"y+": "dirichlet"}, comm=comm)
-    k = np.exp(np.random.default_rng(0).standard_normal(shape))[grid.local_slice]
-    matrix = StencilMatrix(grid)
-    planes = matrix.zeroed()
-    Diffusion(grid, "k").at({"k": np.asfortranarray(k)}).add_planes(planes)
-    planes[matrix.offsets[0]] += 0.1 * grid.volume
-    matrix.refresh()
+    matrix = diffusion(grid, 0.1)
     solver = LinearSolver(matrix, grid, PREFIX, recipe, rtol=1e-11, norm=norm)
     solver.update()
     b, x = grid.create_active(), grid.create_active()

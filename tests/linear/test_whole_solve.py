@@ -121,3 +121,23 @@ def test_a_guess_that_is_the_solution_is_kept(ways):
         assert solver.ksp.getConvergedReason() > 0
         assert np.abs(x.getArray() - 2.0).max(initial=0.0) < 1e-7
         solver.destroy()
+
+
+@pytest.mark.parallel([2, 3])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("broken", ["ghosts", "cycle"])
+@pytest.mark.parametrize("guessed", [False, True])
+def test_what_mpi_says_is_raised(norm, broken, guessed):
+    """Whatever the numbers say that follow a message that failed."""
+    grid, matrix = problem("walls", WORLD)
+    solver = LinearSolver(matrix, grid, PREFIX, "planes", norm=norm)
+    solver.update()
+    cg, b = solver._gradients, np.ones(grid.layout.local_size)
+    phases = cg._whole._ghosts[0]
+    if broken == "cycle":
+        phases = cg.cycle.in_one_call._phases
+    # No request has such a number.
+    phases[:, 1] = -1
+    cg._x[...] = float(guessed)
+    with pytest.raises(MPI.Exception):
+        cg._begin(b, guessed, (1e-6, 0.0), 50)

@@ -96,7 +96,8 @@ class WholeSolve:
             counts,
         )
         self._count(whole.messages)
-        if end == tables.BROKEN:
+        # However it ends: what follows a message that failed is worth nothing.
+        if counts[tables.FAILED]:
             raise MPI.Exception(int(counts[tables.FAILED]))
         return end
 
