@@ -56,7 +56,7 @@ ALL_CALLS, FIRST_CALLS, OTHER_CALLS = (
 @cache
 def imports() -> str:
     """Lines that the text needs, which are others when the files are."""
-    package = "npde_opt.linear.planes.message_loops", "npde_opt.forward.halo_loops"
+    package = "npde_opt.linear.planes.mpi_calls", "npde_opt.forward.halo_loops"
     told = hashlib.sha256()
     for module in package:
         found = find_spec(module)

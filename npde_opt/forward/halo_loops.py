@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from npde_opt.compiling import compiled
-from npde_opt.linear.planes.message_loops import start_all, wait_all
+from npde_opt.linear.planes.mpi_calls import start_all, wait_all
 
 START, WAIT, STATUSES, ROUNDS, REQUESTS, BYTES, DONE = range(7)
 RING = 7

@@ -33,6 +33,7 @@ from npde_opt.linear.planes.tables import (
     FAITHFUL,
     FRESH,
     MANY,
+    NORM,
     NOT_FINITE,
     PATIENCE,
     RR,
@@ -41,7 +42,6 @@ from npde_opt.linear.planes.tables import (
     STUCK,
     UNIT,
 )
-from npde_opt.linear.planes.tables import NORM as NORM_FOUND
 from npde_opt.linear.planes.whole_solve import WholeSolve
 from npde_opt.linear.residual import LARGE, ROUNDING
 from npde_opt.machine_code import Kept, Repeated
@@ -240,7 +240,7 @@ class PlaneCG:
         given = self._matrix, b, fields, work
         end = self._whole.run(*given, size, guessed, tolerances, most)
         state, steps = self._whole.state, int(self._whole.counts[STEP])
-        unit, norm = float(state[UNIT]), float(state[NORM_FOUND])
+        unit, norm = float(state[UNIT]), float(state[NORM])
         if end == CONVERGED and unit > 0:
             self.true_residual = math.sqrt(state[RR]) * unit
         if end != STUCK:

@@ -24,6 +24,16 @@ def _pointer(number: Any) -> Any:
     return intrinsic(typed)
 
 
-whole, single, double = (
-    _pointer(t) for t in (types.int64, types.float32, types.float64)
-)
+whole, single = (_pointer(t) for t in (types.int64, types.float32))
+
+
+def _like(context: Any, array: Any, address: Any) -> tuple[Any, Any]:
+    def generated(target: Any, builder: Any, signature: Any, given: Any) -> Any:
+        kind = target.get_value_type(signature.return_type)
+        return builder.inttoptr(given[1], kind)
+
+    return types.CPointer(array.dtype)(array, types.int64), generated
+
+
+like: Any = intrinsic(_like)
+"""From an array and an address to a pointer to numbers of the array's type."""

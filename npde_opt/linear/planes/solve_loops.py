@@ -11,7 +11,8 @@ import numpy as np
 from npde_opt.compiling import compiled
 from npde_opt.linear.planes import whole_loops
 from npde_opt.linear.planes.geometry import END, FIRST, Geometry
-from npde_opt.linear.planes.message_loops import all_reduce, run_double
+from npde_opt.linear.planes.message_loops import run
+from npde_opt.linear.planes.mpi_calls import all_reduce
 from npde_opt.linear.planes.rows import put, wrap
 from npde_opt.linear.planes.tables import (
     ADD,
@@ -55,12 +56,16 @@ Levels = tuple[np.ndarray, ...]
 Ranks = tuple[np.ndarray, int, int, np.ndarray]
 """Of sums: numbers (tables.py); addresses of the own ones and of those of all ranks, and these: two
 own ones and two of all."""
-System = tuple[
-    np.ndarray, tuple[np.ndarray, ...], np.ndarray, np.ndarray, np.ndarray, np.ndarray
-]
-"""The diagonal, couplings, and rows before as in vectors.true_residual; b, x and r."""
 Ghosts = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of x: phases, sides and calls of message_loops.run_double."""
+"""Of x: phases, sides and calls of message_loops.run."""
+System = tuple[
+    tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray],
+    tuple[np.ndarray, np.ndarray, np.ndarray],
+    Geometry,
+    np.ndarray,
+    Ghosts,
+]
+"""The diagonal, couplings, and rows before as in vectors.true_residual; b, x and r; rows; work."""
 
 
 @compiled
@@ -104,19 +109,13 @@ def _precondition(
 
 @compiled
 def _fresh(
-    system: System,
-    geometry: Geometry,
-    row: np.ndarray,
-    ghosts: Ghosts,
-    state: np.ndarray,
-    ranks: Ranks,
-    counts: np.ndarray,
+    system: System, state: np.ndarray, ranks: Ranks, counts: np.ndarray
 ) -> float:
     """r = b - A x; r^T r, in units."""
     counts[RESIDUALS] += 1
-    centre, couplings, before, b, x, r = system
+    (centre, couplings, before), (b, x, r), geometry, row, ghosts = system
     phases, sides, calls = ghosts
-    failed = run_double(phases, sides, calls)
+    failed = run(phases, sides, calls, 0, len(phases), x)
     if failed != 0:
         counts[FAILED] = failed
         return 0.0
@@ -137,6 +136,64 @@ def _renewed(fresh: float, state: np.ndarray, counts: np.ndarray, norm: int) -> 
     if norm != UNPRECONDITIONED:
         return False
     state[NORM] = math.sqrt(fresh) * state[UNIT]
+    return bool(state[NORM] <= state[GOAL])
+
+
+@compiled
+def _begins(
+    system: System,
+    levels: Levels,
+    square: float,
+    norm: int,
+    guessed: bool,
+    state: np.ndarray,
+    ranks: Ranks,
+    counts: np.ndarray,
+) -> bool:
+    """The first residual, and the norm to reach; False where x leaves nothing."""
+    (b, _, r), geometry, sums = system[1], system[2], ranks[3]
+    put(b, 1 / state[UNIT], r, geometry)
+    wrap(r, geometry, geometry[0][FIRST], geometry[0][END])
+    sums[0] = square / (state[UNIT] * state[UNIT])
+    _add(ranks, counts, 1)
+    state[RR] = state[LAST] = sums[2]
+    state[BEFORE] = state[SMALLEST] = math.inf
+    state[NORM] = math.sqrt(state[RR]) * state[UNIT]
+    if not guessed or norm != UNPRECONDITIONED:
+        _precondition(levels, state, ranks, counts, norm)
+    # The tolerance is for b, whatever the guess.
+    state[GOAL] = max(state[RTOL] * state[NORM], state[ATOL])
+    if not guessed:
+        return True
+    # From x, in units of what it leaves.
+    state[UNIT] *= math.sqrt(_fresh(system, state, ranks, counts))
+    if not state[UNIT] > 0:
+        state[NORM] = 0.0
+        return False
+    state[RR] = state[LAST] = _fresh(system, state, ranks, counts)
+    _precondition(levels, state, ranks, counts, norm)
+    return True
+
+
+@compiled
+def _holds(
+    system: System,
+    levels: Levels,
+    norm: int,
+    state: np.ndarray,
+    ranks: Ranks,
+    counts: np.ndarray,
+) -> bool:
+    """Whether the norm is small enough for the true residual, too."""
+    known = state[RR]
+    if known == state[LAST]:
+        return True
+    left = _fresh(system, state, ranks, counts)
+    if _renewed(left, state, counts, norm):
+        return True
+    if left <= FAITHFUL * FAITHFUL * known and norm != UNPRECONDITIONED:
+        return True
+    _precondition(levels, state, ranks, counts, norm)
     return bool(state[NORM] <= state[GOAL])
 
 
@@ -173,29 +230,10 @@ def solve(
         A, row_sums: of the finest level. square: own part of b^T b.
         state, counts: see tables.py; with UNIT, SCALE, RTOL and ATOL.
     """
-    system = (centre, couplings, before, b, x, r)
+    system = ((centre, couplings, before), (b, x, r), geometry, row, ghosts)
     sums = ranks[3]
-    put(b, 1 / state[UNIT], r, geometry)
-    wrap(r, geometry, geometry[0][FIRST], geometry[0][END])
-    sums[0] = square / (state[UNIT] * state[UNIT])
-    _add(ranks, counts, 1)
-    state[RR] = state[LAST] = sums[2]
-    state[BEFORE] = state[SMALLEST] = math.inf
-    state[NORM] = math.sqrt(state[RR]) * state[UNIT]
-    if not guessed or norm != UNPRECONDITIONED:
-        _precondition(levels, state, ranks, counts, norm)
-    # The tolerance is for b, whatever the guess.
-    state[GOAL] = max(state[RTOL] * state[NORM], state[ATOL])
-    if guessed:
-        # From x, in units of what it leaves.
-        left = _fresh(system, geometry, row, ghosts, state, ranks, counts)
-        state[UNIT] *= math.sqrt(left)
-        if not state[UNIT] > 0:
-            state[NORM] = 0.0
-            return BROKEN if counts[FAILED] != 0 else CONVERGED
-        left = _fresh(system, geometry, row, ghosts, state, ranks, counts)
-        state[RR] = state[LAST] = left
-        _precondition(levels, state, ranks, counts, norm)
+    if not _begins(system, levels, square, norm, guessed, state, ranks, counts):
+        return BROKEN if counts[FAILED] != 0 else CONVERGED
     p[:] = 0
     for step in range(most + 1):
         counts[STEP] = step
@@ -203,19 +241,9 @@ def solve(
             return BROKEN
         if not math.isfinite(state[NORM]):
             return NOT_FINITE
-        if state[NORM] <= state[GOAL]:
-            # Small enough for the true residual, too?
-            known = state[RR]
-            if known == state[LAST]:
-                return CONVERGED
-            left = _fresh(system, geometry, row, ghosts, state, ranks, counts)
-            if _renewed(left, state, counts, norm):
-                return CONVERGED
-            if left <= FAITHFUL * FAITHFUL * known and norm != UNPRECONDITIONED:
-                return CONVERGED
-            _precondition(levels, state, ranks, counts, norm)
-            if state[NORM] <= state[GOAL]:
-                return CONVERGED
+        small = state[NORM] <= state[GOAL]
+        if small and _holds(system, levels, norm, state, ranks, counts):
+            return CONVERGED
         if step == most:
             break
         if counts[IDLE] > PATIENCE:
@@ -234,10 +262,10 @@ def solve(
         sums[0] = advance(x, r, p, q, taken, np.float32(alpha), geometry)
         _add(ranks, counts, 1)
         state[RR] = sums[2]
-        small = math.sqrt(state[RR]) * state[UNIT] <= state[GOAL]
+        ends = math.sqrt(state[RR]) * state[UNIT] <= state[GOAL]
         due = state[RR] <= FRESH * FRESH * state[LAST]
-        if due or (norm == UNPRECONDITIONED and small):
-            left = _fresh(system, geometry, row, ghosts, state, ranks, counts)
+        if due or (norm == UNPRECONDITIONED and ends):
+            left = _fresh(system, state, ranks, counts)
             if _renewed(left, state, counts, norm):
                 counts[STEP] = step + 1
                 return CONVERGED

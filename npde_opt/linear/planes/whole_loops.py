@@ -122,7 +122,9 @@ def cycle(
     for n in range(count):
         t = table[n]
         if t[DOWN] < t[DOWN_END]:
-            failed: int = message_loops.run(phases, sides, calls, t[DOWN], t[DOWN_END])
+            failed: int = message_loops.run(
+                phases, sides, calls, t[DOWN], t[DOWN_END], factors
+            )
             if failed != 0:
                 return failed
         if t[KIND] == INVERTED:
@@ -141,7 +143,7 @@ def cycle(
     for n in range(count - 1, -1, -1):
         t = table[n]
         if t[UP] < t[UP_END]:
-            failed = message_loops.run(phases, sides, calls, t[UP], t[UP_END])
+            failed = message_loops.run(phases, sides, calls, t[UP], t[UP_END], factors)
             if failed != 0:
                 return failed
         if t[KIND] != SWEPT:
