@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from npde_opt import turns
 from npde_opt.packages import tempfile
 
 CHECKS = "-runtime-memory-check-threshold=64"
@@ -45,12 +46,14 @@ def compiled(function: F) -> F:
             # numba looks at the function's own file; loops that it calls are in others.
             made_from = stamp(function.__code__.co_filename)
             made._cache._cache_file._source_stamp = made_from  # type: ignore[attr-defined]
-        made._cache = Forgiving(made._cache)  # type: ignore[attr-defined]
+        called = f"{function.__code__.co_filename} {function.__qualname__}"
+        made._cache = Forgiving(made._cache, called)  # type: ignore[attr-defined]
     return cast(F, made)
 
 
 Say = Callable[[str], None]
 _say: Say | None = None
+_is_said = False
 
 
 def announced_by(say: Say | None) -> Say | None:
@@ -61,19 +64,23 @@ def announced_by(say: Say | None) -> Say | None:
     return before
 
 
+def announce() -> None:
+    """Tells it, where it has not been told."""
+    global _is_said
+    if _say is not None and not _is_said:
+        _is_said = True
+        where = f"they are kept in {_place()}"
+        _say(f"compiling loops for this machine, once: {where}")
+
+
 @cache
 def _listen() -> None:
     """For the first of numba's compilations; what it finds on disk is none."""
     from numba.core import event
 
     class First(event.Listener):
-        said = False
-
         def on_start(self, _: Any) -> None:
-            if _say is not None and not self.said:
-                self.said = True
-                where = f"they are kept in {_place()}"
-                _say(f"compiling loops for this machine, once: {where}")
+            announce()
 
         def on_end(self, _: Any) -> None:
             pass
@@ -108,24 +115,37 @@ def _let_loops_check() -> None:
 
 class Forgiving:
     """numba's store of a function, which does not end a run where the disk or a quota is full, or
-    a file in it damaged."""
+    a file in it damaged. One process of a machine compiles what several miss.
 
-    def __init__(self, store: object):
-        self._store = store
+    Args:
+        called: the function and its file.
+    """
+
+    def __init__(self, store: object, called: str):
+        self._store, self._called = store, called
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def load_overload(self, *given: object) -> object:
-        try:
-            return self._method("load_overload")(*given)
-        except Exception:
-            # Whatever is wrong with a file that can be made again: it is made again.
-            return None
+    def load_overload(self, types: object, target: object) -> object:
+        def found() -> object:
+            try:
+                return self._method("load_overload")(types, target)
+            except Exception:
+                # Whatever is wrong with a file that can be made again: it is made again.
+                return None
 
-    def save_overload(self, *given: object) -> None:
-        with contextlib.suppress(OSError):
-            self._method("save_overload")(*given)
+        return turns.found_or_turn(self._key(types), found, announce)
+
+    def save_overload(self, types: object, made: object) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                self._method("save_overload")(types, made)
+        finally:
+            turns.over(self._key(types))
+
+    def _key(self, types: object) -> str:
+        return f"{self._called} {types}"
 
     def _method(self, name: str) -> Callable[..., object]:
         return cast(Callable[..., object], getattr(self._store, name))

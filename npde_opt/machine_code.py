@@ -26,7 +26,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from npde_opt.compiling import compiled, defined, folder, stamp, write
+from npde_opt import turns
+from npde_opt.compiling import announce, compiled, defined, folder, stamp, write
 
 Argument = Any
 """An array, a number, or a tuple of such."""
@@ -112,16 +113,27 @@ class Kept:
         """The machine code for arguments of these kinds; None where there can be none."""
         try:
             path, said = self._place(kinds)
-            found = _kept(path, said)
-            symbol, code = self._compiled(kinds) if found is None else found
-            if found is None:
-                with contextlib.suppress(OSError):
-                    check = hashlib.sha256(code).digest()
-                    write(path, b"\n".join((said, symbol.encode(), check + code)))
+            found = turns.found_or_turn(
+                said.decode(), lambda: _kept(path, said), announce
+            )
+            symbol, code = found or self._made_and_kept(kinds, path, said)
             return self._as_python(_linked(symbol, code))
         except Exception:
             # numba's insides, other than they were: it calls what it compiled by itself.
             return None
+
+    def _made_and_kept(
+        self, kinds: Kinds, path: Path, said: bytes
+    ) -> tuple[str, bytes]:
+        """Symbol and object file; ends the turn."""
+        try:
+            symbol, code = self._compiled(kinds)
+            check = hashlib.sha256(code).digest()
+            with contextlib.suppress(OSError):
+                write(path, b"\n".join((said, symbol.encode(), check + code)))
+            return symbol, code
+        finally:
+            turns.over(said.decode())
 
     def _place(self, kinds: Kinds) -> tuple[Path, bytes]:
         """The file, and for what source, versions and processor it is."""
@@ -140,15 +152,10 @@ class Kept:
         # What reads the table was made by this file.
         own_file = os.stat(__file__)
         reader = own_file.st_mtime_ns, own_file.st_size
-        told = (
-            stamp(source.origin),
-            reader,
-            version,
-            processor,
-            sorted(set_to.items()),
-        )
+        told = stamp(source.origin), reader, version, sorted(set_to.items())
         own = self.module, self.name, *self._what
-        called = "table", *own, source.origin, kinds
+        # Machines of one home folder may have other processors: each has its file.
+        called = "table", *own, source.origin, kinds, processor
         said = hashlib.sha256(repr((called, told)).encode()).hexdigest()
         where = hashlib.sha256(repr(called).encode()).hexdigest()[:16]
         return folder() / f"{self.name}_{where}.code", said.encode()
