@@ -218,6 +218,23 @@ def test_units_do_not_matter(unit, right):
     assert found[0][1] == found[1][1]
 
 
+@pytest.mark.parametrize("shape", [(90, 90, 1), (150, 150, 2), (300, 40, 3)])
+def test_few_cells_along_one_axis(shape):
+    """Of which no line is left out by those that the values are judged by."""
+    grid = Grid(shape, boundaries={"x-": "dirichlet"}, comm=MPI.COMM_SELF)
+    matrix = StencilMatrix(grid)
+    planes = matrix.zeroed()
+    ones = np.ones(grid.local_shape, order="F")
+    Diffusion(grid, "k").at({"k": ones}).add_planes(planes)
+    matrix.refresh()
+    solver = solver_of(grid, matrix)
+    b, x = grid.create_active(), grid.create_active()
+    b.set(1.0)
+    solver.solve(b, x)
+    assert solver.true_residual < 1e-5
+    solver.destroy()
+
+
 def test_contrasts_of_a_hundred_million():
     grid, matrix = problem("walls", spread=3.0)
     solver = solver_of(grid, matrix, rtol=1e-10)

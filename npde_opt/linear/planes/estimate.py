@@ -74,4 +74,6 @@ def _along(values: np.ndarray, axis: int) -> np.ndarray:
     moved = np.moveaxis(values, axis, 0)
     count = int(np.prod(moved.shape[1:]))
     each = int(np.ceil((count / LINES) ** (1 / (values.ndim - 1))))
-    return moved[(slice(None), *(slice(each // 2, None, each),) * (values.ndim - 1))]
+    # Of an axis that has fewer cells there is one.
+    some = [slice(min(each, n) // 2, None, each) for n in moved.shape[1:]]
+    return moved[(slice(None), *some)]
