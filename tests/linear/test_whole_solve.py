@@ -7,7 +7,7 @@ from on_planes import GRIDS, PREFIX, problem
 from petsc4py import PETSc
 
 from npde_opt.linear import LinearSolver
-from npde_opt.linear.planes import gathering
+from npde_opt.linear.planes import gathering, gradients
 from npde_opt.linear.planes.cycle import PlaneCycle
 from npde_opt.linear.planes.gradients import NORMS
 
@@ -121,6 +121,45 @@ def test_a_guess_that_is_the_solution_is_kept(ways):
         assert solver.ksp.getConvergedReason() > 0
         assert np.abs(x.getArray() - 2.0).max(initial=0.0) < 1e-7
         solver.destroy()
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_guess_that_is_no_number_is_no_solution(ways, norm):
+    """Of one cell, on one rank."""
+    grid, matrix = problem("walls", WORLD)
+    for way in ways:
+        way()
+        solver = LinearSolver(matrix, grid, PREFIX, "planes", norm=norm)
+        solver.update()
+        b, x = grid.create_active(), grid.create_active()
+        b.set(1.0)
+        x.setArray(np.full(x.getLocalSize(), 0.5))
+        if WORLD.rank == WORLD.size - 1:
+            x.getArray()[3] = np.nan
+        solver.ksp.setInitialGuessNonzero(True)
+        solver.ksp.solve(b, x)
+        assert solver.ksp.getConvergedReason() == Reason.DIVERGED_NANORINF
+        solver.destroy()
+
+
+@pytest.mark.parallel([2, 3])
+def test_solves_whose_fields_are_made_anew(monkeypatch):
+    """As those of large grids are: each solve sends and takes its own x."""
+    monkeypatch.setattr(gradients, "LARGE", 1)
+    grid, matrix = problem("walls", WORLD)
+    solver = LinearSolver(matrix, grid, PREFIX, "planes", norm="unpreconditioned")
+    solver.update()
+    b, x = grid.create_active(), grid.create_active()
+    counts = list[int]()
+    for seed in range(3):
+        f = np.random.default_rng(seed).standard_normal(grid.shape)[grid.local_slice]
+        grid.put(np.asfortranarray(f), b)
+        solver.solve(b, x)
+        counts.append(solver.ksp.getIterationNumber())
+    # Residuals without others' cells of x become no smaller.
+    assert max(counts) <= min(counts) + 1
+    solver.destroy()
 
 
 @pytest.mark.parallel([2, 3])

@@ -155,6 +155,11 @@ class PlaneCycle:
         """x of the finest level from its b; own parts of b^T x and x^T x. Collective."""
         return self.stage.cycle() if self.adapted is None else self.adapted.cycle()
 
+    def free(self) -> None:
+        """Drops the work of a cycle."""
+        self.top.free()
+        self.stage.free()
+
     @property
     def in_one_call(self) -> Whole | None:
         """The cycle with the present values, where plain levels go in one call."""

@@ -187,8 +187,10 @@ class PlaneCG:
         self.shape.take(self._x, 1.0, found)
         if self.cycle.grid.size >= LARGE:
             self._free()
-            self.__dict__.pop("_x", None)
-            self.top.free()
+            # The solve in one call sends and takes parts of x: it goes with it.
+            for name in ("_x", "_whole"):
+                self.__dict__.pop(name, None)
+            self.cycle.free()
         ksp.setIterationNumber(iterations)
         # PETSc takes no norm that is NaN.
         ksp.setResidualNorm(math.inf if math.isnan(norm) else norm)
@@ -255,10 +257,11 @@ class PlaneCG:
     def _guessed(self, b: np.ndarray, state: _State) -> bool:
         """Begins from x, in units of what it leaves; False where that is nothing."""
         state.unit *= math.sqrt(self._fresh(b, state))
-        if state.unit > 0:
-            state.rr = state.last = self._fresh(b, state)
-            self._precondition(state)
-        return state.unit > 0
+        if state.unit == 0:
+            return False
+        state.rr = state.last = self._fresh(b, state)
+        self._precondition(state)
+        return True
 
     def _fresh(self, b: np.ndarray, state: _State) -> float:
         """r = b - A x; r^T r, in units."""

@@ -167,7 +167,7 @@ def _begins(
         return True
     # From x, in units of what it leaves.
     state[UNIT] *= math.sqrt(_fresh(system, state, ranks, counts))
-    if not state[UNIT] > 0:
+    if state[UNIT] == 0:
         state[NORM] = 0.0
         return False
     state[RR] = state[LAST] = _fresh(system, state, ranks, counts)

@@ -261,6 +261,11 @@ class Stage:
             rest = offsets, halved[own:], None if last else active
             self._rest = Stage(self._gathering.box, *rest)
 
+    def free(self) -> None:
+        """Drops the first level's work, and the table that has it."""
+        self.levels[0].free()
+        self._whole = None
+
     def drop(self) -> None:
         """Keeps nothing but the first level's shape: other levels are in use for good."""
         self._whole = None
