@@ -89,3 +89,15 @@ def test_signals_reach_the_ranks():
     run.send_signal(signal.SIGUSR1)
     _, text = run.communicate(timeout=300)
     assert run.returncode == 75 and "stopped by SIGUSR1" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_mpirun_is_told_and_is_an_interruption(number):
+    # As in a long iteration, no rank comes to say anything.
+    run = started("signal.signal(signal.SIGTERM, signal.SIG_IGN)" + WAITS)
+    assert run.stdout.readline() == "here\n"
+    run.send_signal(number)
+    _, text = run.communicate(timeout=300)
+    said = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert run.returncode == 75 and len(said) == 1
+    assert number.name in said[0] and "--resume" in said[0]

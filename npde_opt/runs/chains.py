@@ -82,7 +82,8 @@ def check(
             allowed = f"at most {settings.steps // LEAST}: {LEAST} samples of a chain at least"
             raise InputError("posterior.sampling.every", settings.every, allowed)
         check_groups(groups, world.size, settings.chains)
-        if out is not None:
+        # With --overwrite those are still there, and go when the run begins.
+        if out is not None and out.mode != "overwrite":
             refuse_other_chains(out.file(FOLDER), settings, ensemble.space)
 
 

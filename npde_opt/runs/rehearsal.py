@@ -11,19 +11,17 @@ from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.io.vtk import uniform
 from npde_opt.runs import states
-from npde_opt.runs.folder import RunDirectory
 from npde_opt.runs.report import truth_errors
 
 
 def rehearse(
     case: Case,
     grid: Grid,
-    out: RunDirectory | None,
     plot: bool,
     uncertainty: str | None = None,
-) -> None:
-    """Errors against the truth at the starting point, further starts, packages for figures, names
-    of files. Collective on the grid's ranks.
+) -> list[str]:
+    """Errors against the truth at the starting point, further starts, packages for figures; the
+    names of the files that the run will write. Collective on the grid's ranks.
 
     Raises:
         InputError: for a truth whose error is not defined, packages that are missing, names that
@@ -40,13 +38,12 @@ def rehearse(
         start = on.start()
         move(on.space, start)
         start.destroy()
-    if out is not None:
-        names = report_names(case, grid, plot)
-        if uncertainty is not None:
-            from npde_opt.runs import posterior  # few runs need it
+    names = report_names(case, grid, plot)
+    if uncertainty is not None:
+        from npde_opt.runs import posterior  # few runs need it
 
-            names += posterior.names(case, grid, plot, uncertainty)
-        out.claim(names)
+        names += posterior.names(case, grid, plot, uncertainty)
+    return names
 
 
 def require_figures(animated: bool) -> None:

@@ -129,7 +129,7 @@ class Run(Opened[Case]):
             self.monitor.say(line)
         if case.evolves:
             self.monitor.say(_recomputation(case))
-        rehearse(case, self.grid, self.out, options.plot, options.uncertainty)
+        names = rehearse(case, self.grid, options.plot, options.uncertainty)
         if (asked := self._asked()) is not None:
             from npde_opt.runs import posterior  # few runs need it
 
@@ -145,6 +145,7 @@ class Run(Opened[Case]):
         # All input is right as far as that can be told: from here on the folder is this run's.
         with errors.collective(world):
             if self.out is not None:
+                self.out.claim(names)
                 self.out.sign(self.identity)
         choose_weight(
             case,

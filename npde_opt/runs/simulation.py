@@ -46,9 +46,6 @@ class Simulation(Opened[Case]):
             )
         names = files(case, self.grid) + (figures(case) if self.options.plot else [])
         names += [STORE] if self.options.zarr else []
-        with collective(self.world):
-            if self.out is not None:
-                self.out.claim(names)
         shape = " x ".join(map(str, self.grid.shape))
         title = case.table.case.title or case.name
         self.say(f"{title}: {shape} cells, {case.experiment_count} experiments")
@@ -58,6 +55,10 @@ class Simulation(Opened[Case]):
             m = self.on.known()
             self.at = self.forward.linearize(m)
             m.destroy()
+        # All input is right as far as that can be told: from here on the folder is this run's.
+        with collective(self.world):
+            if self.out is not None:
+                self.out.claim(names)
         self.states = States(case, self.on, ensemble, self.forward, self.at, self.out)
 
     def write_states(self) -> None:

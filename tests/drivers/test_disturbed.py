@@ -77,6 +77,18 @@ def test_a_run_of_wrong_input_leaves_the_folder_as_it_was(tmp_path):
     assert list(new.iterdir()) == []
 
 
+def test_what_no_posterior_can_be_of_leaves_an_earlier_run(tmp_path):
+    text = disturbed.STEADY.replace("WEIGHT", "1.0").replace("METHOD", "newton")
+    case, out = tmp_path / "case.toml", tmp_path / "out"
+    case.write_text(text)
+    assert identify(1, case, out).returncode == 0
+    before = {p.name for p in out.iterdir()}
+    case.write_text(text[: text.index("[[regularization]]")])
+    run = identify(1, case, out, "--overwrite", "--uncertainty", "laplace")
+    assert run.returncode == 2 and "the prior of D: got none" in run.stderr
+    assert {p.name for p in out.iterdir()} == before
+
+
 def test_a_finished_run_is_left_alone_and_lost_parts_of_it_come_back(trials, tmp_path):
     case, out = trials.folder / "newton.toml", tmp_path / "out"
     first = summary(identify(1, case, out), out)

@@ -234,6 +234,26 @@ def test_a_simulation_has_no_history_and_is_not_replaced_unasked(tmp_path):
     assert "--overwrite" in str(refused.value)
 
 
+@pytest.mark.parallel([1, 2])
+def test_wrong_values_leave_an_earlier_simulation(tmp_path):
+    sought = UNKNOWN.replace("1.0", '{ file = "k.npy" }')
+    text = STEADY.replace("[equation]\nknown = { D = 2.0 }\n", sought)
+    k = np.full((8, 6), 2.0)
+    if COMM.rank == 0:
+        np.save(tmp_path / "k.npy", k)
+    out = simulated(case_of(tmp_path, text))
+    before = sorted(p.name for p in out.iterdir())
+    COMM.barrier()
+    k[3, 4] = np.nan
+    if COMM.rank == 0:
+        np.save(tmp_path / "k.npy", k)
+    COMM.barrier()
+    with pytest.raises(InputError, match="1 NaN of 48 values"):
+        simulated(case_of(tmp_path, text))
+    assert "state-0.vti" in before
+    assert sorted(p.name for p in out.iterdir()) == before
+
+
 TWO = MOVING.replace(
     "[[observation]]", '[[experiment]]\ninitial = { u = "1 - x" }\n[[observation]]'
 )
