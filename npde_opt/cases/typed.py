@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -147,7 +147,10 @@ def read(where: str, given: Plain, table: type[T]) -> T:
     if not isinstance(given, Mapping):
         raise InputError(where, shown(given), "a table " + _words(table))
     keys = keys_of(table)
-    known_keys(f"{where}: key" if where else "case file section", given, keys)
+    if where:
+        known_keys(f"{where}: key", given, keys)
+    else:
+        known_keys("case file section", given, keys, driver_of(given, keys))
     out: Record = {}
     for name, (kind, field) in keys.items():
         place = path(where, name)
@@ -223,15 +226,35 @@ def _check_heard(
             raise InputError(path(where, name), f"given without {needed}", said)
 
 
-def known_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises InputError for a key that is not known, with the one that is most like it."""
+DRIVERS = {
+    "reservoir": "train_pseudoinverse.py",
+    "layer": "train_classifier.py and other train_*.py",
+    "grid": "identify.py and simulate.py",
+}
+"""Sections that every case of a kind has, and the drivers of these."""
+
+
+def driver_of(given: Container[str], known: Container[str]) -> str:
+    """Where the sections are those of another kind of case: whose they are, else ''."""
+    there = [key for key in DRIVERS if key in given]
+    own = any(key in known for key in there)
+    return "" if own or not there else f"drivers/{DRIVERS[there[0]]}"
+
+
+def known_keys(
+    where: str, given: Iterable[str], known: Iterable[str], drivers: str = ""
+) -> None:
+    """Raises InputError for a key that is not known, with the one that is most like it, or with
+    the `drivers` whose case this is."""
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else ""
+            hint = f"this is a case of {drivers}" if drivers else hint
             raise InputError(
                 f"{where} {shown(key)}",
                 "an unknown key",
-                ", ".join(known) + (f" (did you mean '{near[0]}'?)" if near else ""),
+                ", ".join(known) + (f" ({hint})" if hint else ""),
             )
 
 

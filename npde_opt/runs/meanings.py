@@ -3,8 +3,9 @@ summary.json under `meanings`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
+from npde_opt.aliases import Plain
 from npde_opt.cases import Case
 
 FIXED = {
@@ -44,6 +45,9 @@ LEARNED = "values where states of the answer are; their band by the delta method
 INTERVAL = (
     "holds the true value in 95 of 100 repetitions, where model and sigma are right"
 )
+OF_NO_MINIMUM = "of the point where the run stopped, not of a minimum"
+AT_MINIMUM = ("converged", "undetermined")
+"""Statuses of runs whose intervals are what they say."""
 
 
 OF_BATCHES = {
@@ -59,16 +63,19 @@ def of_batches(batch: int | None, count: int) -> dict[str, str]:
     return OF_BATCHES if batch is not None and batch < count else {}
 
 
-def meanings(case: Case, names: Iterable[str]) -> dict[str, str]:
-    """A line for each of the names that has one."""
+def meanings(
+    case: Case, metrics: Mapping[str, Plain], status: str = "converged"
+) -> dict[str, str]:
+    """A line for each of the metrics of a run with this status that has one."""
     found = {}
-    for name in names:
+    for name, value in metrics.items():
         if name in FIXED:
             found[name] = FIXED[name]
         elif name.startswith("relative_error_"):
             found[name] = _error(case, name.removeprefix("relative_error_"))
         elif name.endswith("_interval"):
-            found[name] = INTERVAL
+            if value is not None:
+                found[name] = INTERVAL if status in AT_MINIMUM else OF_NO_MINIMUM
         elif name.endswith("_learned"):
             found[name] = LEARNED
     return found

@@ -17,6 +17,7 @@ from npde_opt.io.history import Row
 from npde_opt.io.results import Summary
 from npde_opt.runs import noise, starts, told
 from npde_opt.runs.columns import Column
+from npde_opt.runs.meanings import AT_MINIMUM, OF_NO_MINIMUM
 from npde_opt.uncertainty import chances
 
 if TYPE_CHECKING:
@@ -280,12 +281,8 @@ def closing_text(summary: Summary, out: Path | None = None) -> str:
     lines += told.lines(s.metrics)
     if "starts" in s.metrics:
         lines += starts.lines(s.metrics["starts"], s.metrics["best_start"])
-    if s.status not in ("converged", "undetermined") and any(
-        name.endswith("_interval") for name in s.metrics
-    ):
-        lines.append(
-            "  INTERVALS    are of the point where the run stopped, not of a minimum"
-        )
+    if s.status not in AT_MINIMUM and any(n.endswith("_interval") for n in s.metrics):
+        lines.append(f"  INTERVALS    are {OF_NO_MINIMUM}")
     lines += advice(s.metrics)
     return "\n".join([*lines, *([f"  results in   {out}"] if out else [])])
 

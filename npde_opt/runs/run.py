@@ -255,7 +255,8 @@ class Run(Opened[Case]):
             seconds=seconds,
             peak_memory_mb=peak_memory_mb(self.world),
             peak_memory_mb_of_a_rank=peak_memory_mb_of_a_rank(self.world),
-            metrics=told | {"meanings": meanings(self.case, told) | parted},
+            metrics=told
+            | {"meanings": meanings(self.case, told, result.status) | parted},
         )
 
 

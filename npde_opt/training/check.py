@@ -18,15 +18,18 @@ from npde_opt.errors import NpdeError
 from npde_opt.training.case import TrainingCase, load_training
 from npde_opt.training.problem import Problem
 
+OWN, OTHERS = {"layer", "network", "loss", "data"}, {"grid", "reservoir"}
+"""Sections that tell a training case, and those that tell another one."""
+
 
 def is_training(argv: Sequence[str]) -> bool:
-    """Whether one of the arguments is the file of a training case."""
+    """Whether one of the arguments is the file of a training case, layers misspelt or not."""
     for name in argv:
         try:
-            if name.endswith(".toml") and "layer" in tomllib.loads(
-                Path(name).read_text()
-            ):
-                return True
+            if name.endswith(".toml"):
+                found = tomllib.loads(Path(name).read_text())
+                if found.keys() & OWN and not found.keys() & OTHERS:
+                    return True
         except (OSError, ValueError):
             continue
     return False

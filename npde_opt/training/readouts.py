@@ -7,6 +7,7 @@ its own test samples, and repeats differ in the weights only.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -326,7 +327,10 @@ def ridge_of(text: str) -> float | str:
     if text == HELD or text in CHOICES:
         return text
     try:
-        return float(text)
+        ridge = float(text)
     except ValueError:
-        wanted = ", ".join(["a number", HELD, *CHOICES])
-        raise InputError("--ridge", repr(text), wanted) from None
+        ridge = math.nan
+    if not 0 <= ridge < math.inf:
+        wanted = ", ".join(["a number >= 0", HELD, *CHOICES])
+        raise InputError("--ridge", repr(text), wanted)
+    return ridge

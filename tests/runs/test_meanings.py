@@ -3,7 +3,7 @@
 from mpi4py import MPI
 
 from npde_opt.cases import load_case
-from npde_opt.runs.meanings import meanings
+from npde_opt.runs.meanings import OF_NO_MINIMUM, meanings
 
 CASE = """
 [grid]
@@ -41,9 +41,13 @@ def test_errors_intervals_and_chi_squared_are_defined(tmp_path):
         "c_interval",
         "data",
     ]
-    found = meanings(case, names)
+    found = meanings(case, dict.fromkeys(names, 1.0))
     assert list(found) == names[:-1]
     assert "over that of start - true, of logarithms" in found["relative_error_D"]
     assert found["relative_error_c"].endswith("over that of true")
     assert "95 of 100" in found["c_interval"]
     assert "/ sigma" in found["chi_squared"]
+    stopped = meanings(case, {"c_interval": [0.5, 1.5]}, "max_iterations")
+    assert stopped == {"c_interval": OF_NO_MINIMUM}
+    # One that the data do not determine holds nothing.
+    assert meanings(case, {"c_interval": None}) == {}

@@ -44,6 +44,18 @@ def test_cases_of_equations_are_checked_as_before(capsys):
     assert "lognormal" in capsys.readouterr().out.lower()
 
 
+def test_a_misspelt_layer_is_that_of_a_training_case(tmp_path, capsys):
+    file = written(tmp_path)
+    file.write_text(file.read_text().replace("[[layer]]", "[[layers]]"))
+    assert main(["check", str(file)]) == 2
+    assert "did you mean 'layer'" in capsys.readouterr().err
+
+
+def test_a_case_of_reservoirs_is_told_as_such(capsys):
+    assert main(["check", str(MESHES / "sunspots_reservoir.toml")]) == 2
+    assert "a case of drivers/train_pseudoinverse.py" in capsys.readouterr().out
+
+
 def test_the_example(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     exec(block, {})

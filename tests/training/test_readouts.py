@@ -88,6 +88,8 @@ def test_figures_are_drawn(bars, tmp_path, recipe):
     ("wrong", "told"),
     [
         ({"ridge": "best"}, "--ridge: got 'best'"),
+        ({"ridge": "-1"}, "--ridge: got '-1'; allowed: a number >= 0"),
+        ({"ridge": "nan"}, "--ridge: got 'nan'"),
         ({"repeats": 0}, "--repeats"),
         ({"recipe": "autoencoders", "ridge": "gcv"}, "--ridge: got gcv"),
         ({"features": [0]}, "--features"),
