@@ -292,7 +292,8 @@ class Repeated:
                 continue
             if isinstance(argument, tuple) or _look(argument) != self._kinds[k]:
                 return False
-            # In this order, for the same reason.
+            # Known for neither while the table changes, for the same reason.
+            self._before[k] = None
             table.put(k, argument)
             self._before[k] = _weak(argument)
         return True

@@ -162,7 +162,7 @@ def _extreme(comm: MPI.Comm, x: float | np.ndarray, kind: str) -> float | np.nda
     keys, what = ordered.of_array(own, turned), (kind, own.dtype.char, own.size)
     if keys.size <= SMALL:
         least = check_place(comm, what, keys.ravel().tolist())
-        keys = np.array(least[: keys.size]).reshape(own.shape)
+        keys = np.array(least[: keys.size], "i8").reshape(own.shape)
     else:
         check_place(comm, what)
         traffic.summed()

@@ -131,6 +131,28 @@ def test_numbers_and_tuples_are_taken(summed, monkeypatch, native, number):
     assert bound() == 2 * float(number(0.1)) * 31 - 0.5 and more[0] == out[0]
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_what_a_signal_leaves_half_done_is_done_again(summed, monkeypatch, done):
+    """Before an argument is in the table, or right after."""
+    sums, fields = Repeated(summed), ((np.ones(2), np.ones(2)), (2, False))
+    one, other = np.zeros(1), np.zeros(1)
+    assert sums(fields, 1.0, 0.0, one) == 4
+    put = machine_code.Table.put
+
+    def stopped(table, k, argument):
+        if done:
+            put(table, k, argument)
+        raise KeyboardInterrupt
+
+    for given in (one, other):
+        with monkeypatch.context() as changed:
+            changed.setattr(machine_code.Table, "put", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                sums(fields, 1.0, 0.0, other)
+        given[:] = 0
+        assert sums(fields, 3.0, 0.0, given) == 12 and given[0] == 3
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_repeated_calls_follow_what_they_are_given(summed, monkeypatch, native):
     if not native:

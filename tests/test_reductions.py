@@ -39,7 +39,7 @@ FEW, MANY = agreement.SMALL, agreement.SMALL + 1
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
-@pytest.mark.parametrize("count", [1, FEW, MANY])
+@pytest.mark.parametrize("count", [0, 1, FEW, MANY])
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "i4", "u1", "u8"])
 def test_few_and_many_of_all_types(dtype, count):
     every = np.random.default_rng(5).permutation(comm.size * count)
