@@ -116,6 +116,7 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         self, comm: MPI.Intracomm, within: MPI.Intracomm | None = None, above: int = 0
     ):
         self._channels: Sequence[Channel] = ()
+        self._outside: Sequence[int] = ()
         self.code = 0
         self._ranks = comm.size
         if self._ranks == 1:
@@ -142,9 +143,9 @@ class collective:  # noqa: N801 (it is used like contextlib's functions)
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._channels:
+        if error is None and not self._channels:
             return
-        shared = error
+        shared = None if error is None else inside_petsc(error)
         try:
             for channel in self._channels:
                 shared = self._agree(channel, shared)
@@ -276,6 +277,20 @@ def without_frames(error: BaseException) -> BaseException:
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
+
+
+def inside_petsc(error: BaseException) -> BaseException:
+    """What a callback of PETSc's raised, such as a signal's handler in it, where PETSc raises an
+    error of its own for it; else the error itself.
+
+    A SolverError becomes one that nobody recovers from: what PETSc was at is left half done.
+    """
+    found = error
+    while type(found).__module__ == "petsc4py.PETSc" and found.__cause__ is not None:
+        found = found.__cause__
+    if found is not error and isinstance(found, SolverError):
+        return RankError(text_of(found), found.exit_code)
+    return found
 
 
 def patience(error: BaseException) -> float:
@@ -434,6 +449,7 @@ def run(main: Callable[[], int | None], comm: MPI.Intracomm = MPI.COMM_WORLD) ->
 def _failed(error: BaseException, comm: MPI.Intracomm) -> int:
     """Says what all ranks raised, once; the exit code."""
     ignore_signals()
+    error = inside_petsc(error)
     if comm.rank == 0:
         speak(error)
     code = exit_code(error)
@@ -479,7 +495,7 @@ def _end_program(error: BaseException) -> NoReturn:
     world = MPI.COMM_WORLD
     if agreement.world_channel() is None:
         # Nothing has been done together yet: there is nothing to wait for.
-        end(error)
+        end(inside_petsc(error))
     try:
         with collective(world):
             raise error
