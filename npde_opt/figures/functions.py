@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from npde_opt.aliases import FilePath
-from npde_opt.figures.style import FIRST, SECOND, labelled, save, style
+from npde_opt.figures.style import FIRST, SECOND, labelled, save, style, widen
 
 SHADE = "#e4e4e4"
 
@@ -44,9 +44,9 @@ def plot_function(
         shown = np.where(seen, value, np.nan)
         if band is not None:
             low, high = (np.where(seen, end, np.nan) for end in band)
-            ax.fill_between(
-                v, low, high, color=FIRST, alpha=0.25, lw=0, label="95 % band"
-            )
+            told = np.isfinite(low).any()
+            label = "95 % band" if told else "95 % band: not determined"
+            ax.fill_between(v, low, high, color=FIRST, alpha=0.25, lw=0, label=label)
         if true is not None:
             ax.plot(v, np.where(seen, true, np.nan), "--", color=SECOND, label="true")
         ax.plot(v, shown, color=FIRST, label="found")
@@ -55,6 +55,7 @@ def plot_function(
             ylabel=labelled(name, unit),
             xlim=(v[0] - half, v[-1] + half),
         )
+        widen(ax)
         ax.legend(loc="best")
         return save(plt, figure, path)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from npde_opt.aliases import FilePath
 from npde_opt.errors import InputError
-from npde_opt.figures.style import FAINT, FIRST, SECOND, labelled, save, style
+from npde_opt.figures.style import FAINT, FIRST, SECOND, labelled, save, style, widen
 
 
 def plot_history(
@@ -39,15 +39,16 @@ def plot_history(
         figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
         if interval is not None:
             low, high = (_curve(times, end) for end in np.asarray(interval, float).T)
-            ax.fill_between(
-                *low, high[1], color=FAINT, alpha=0.3, lw=0, label="95 % interval"
-            )
+            told = np.isfinite(low[1]).any()
+            label = "95 % interval" if told else "95 % interval: not determined"
+            ax.fill_between(*low, high[1], color=FAINT, alpha=0.3, lw=0, label=label)
         if true is not None:
             ax.plot(*_curve(times, true), "--", color=SECOND, label="true")
         ax.plot(
             *_curve(times, values), color=FIRST, marker=marker, ms=4, label="recovered"
         )
         ax.set(xlabel=axis, ylabel=labelled(name, unit))
+        widen(ax)
         ax.legend(loc="best")
         return save(plt, figure, path)
 

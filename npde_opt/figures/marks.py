@@ -94,7 +94,10 @@ def mark(
             near = np.ptp(edges[fixed]) * NEAR
             close = np.abs(places[:, fixed] - middle) <= near
             places = np.delete(places[close], fixed, axis=1)
-        ax.plot(*places.T[:2], **kind.look(), clip_on=False, zorder=3)
+        if len(
+            places
+        ):  # a line of none would count in the layout, as a point at the figure's end
+            ax.plot(*places.T[:2], **kind.look(), clip_on=False, zorder=3)
 
 
 def colours_of(sides: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from npde_opt.errors import InputError
 from npde_opt.io.files import whole_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, FAINT, FIRST, SECOND, THIRD = "#222222", "#8a8a8a", "#1f5fa8", "#c8501e", "#3a8f5c"
@@ -72,6 +73,16 @@ def labelled(name: str, unit: str) -> str:
 def amount(value: str, unit: str) -> str:
     """'0.3 m'; the value alone where there is no unit."""
     return f"{value} {unit}" if unit not in NO_UNIT else value
+
+
+def widen(ax: Axes, share: float = 1e-4) -> None:
+    """Gives the values of a figure at least this share of their size, so that what is constant
+    but for rounding looks constant."""
+    low, high = ax.get_ylim()
+    least = share * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        ax.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def save(plt: ModuleType, figure: Figure, path: FilePath) -> Path:

@@ -1,6 +1,7 @@
 """Figures: they are drawn from arrays of every dimension, whole, and say what is missing."""
 
 import builtins
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from npde_opt import figures
 from npde_opt.errors import InputError
+from npde_opt.figures import fields, functions, histories
 from npde_opt.figures.animation import LARGEST, pixels
 from npde_opt.figures.marks import Marks
 from npde_opt.figures.spectrum import plot_errors, plot_spectrum
@@ -57,9 +59,9 @@ def test_fields_of_every_dimension(tmp_path, shape, log):
 def drawn(monkeypatch):
     """The figures that are saved, kept open."""
     kept = []
-    save = figures.fields.save
+    save = fields.save
     monkeypatch.setattr(
-        figures.fields, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p)
+        fields, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p)
     )
     return kept
 
@@ -140,6 +142,41 @@ def test_sides_with_the_same_value_share_a_colour(drawn, tmp_path):
     assert left.get_color() == right.get_color() != top.get_color()
     said = [t.get_text() for t in drawn[0].legends[0].get_texts()]
     assert said == ["u = 0 (x-, x+)", "u = 1 (y+)"]
+
+
+def test_slices_without_a_place_near_them_keep_their_size(drawn, tmp_path):
+    edges = [np.linspace(0, length, 9) for length in (4600.0, 11200.0, 220.0)]
+    wells = Marks("wells", np.array([[100.0, 200.0, 210.0]]))
+    field = np.linspace(1, 2, 512).reshape(8, 8, 8)
+    with warnings.catch_warnings():
+        # Of axes that the layout found no room for.
+        warnings.simplefilter("error")
+        figures.plot_fields(tmp_path / "k.png", edges, field, marks=[wells])
+    (figure,) = drawn
+    widths = [ax.get_position().width for ax in maps(figure)]
+    assert len(widths) == 3 and max(widths) > 0.25
+
+
+def test_what_is_constant_but_for_rounding_looks_constant(monkeypatch, tmp_path):
+    kept = []
+    for module in (functions, histories):
+        save = module.save
+        monkeypatch.setattr(
+            module,
+            "save",
+            lambda plt, f, p, save=save: kept.append(f) or save(plt, f, p),
+        )
+    v = np.linspace(0, 1, 20)
+    value, none = 0.848 + 1e-8 * v, np.full(20, np.nan)
+    seen = np.ones(20, bool)
+    functions.plot_function(tmp_path / "f.png", v, value, seen, (none, none))
+    ends = np.array([none, none]).T
+    histories.plot_history(tmp_path / "h.png", v, value, interval=ends)
+    for figure in kept:
+        (ax,) = figure.axes
+        assert np.ptp(ax.get_ylim()) > 1e-5
+        said = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert said[0].endswith("not determined")
 
 
 def test_maps_are_not_transposed(drawn, tmp_path):
