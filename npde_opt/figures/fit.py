@@ -16,6 +16,9 @@ from npde_opt.grids import AXES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SMALL = 0.1
+"""Share of the box along each axis, up to which places are drawn without the rest of it."""
+
 
 def plot_data_fit(
     path: FilePath,
@@ -164,7 +167,7 @@ def plot_residuals(
             ax.set(
                 xlabel=labelled(axes[0], length_unit),
                 ylabel=label,
-                xlim=edges[0][[0, -1]],
+                xlim=_window(places, edges)[0],
             )
             return save(plt, figure, path)
         size = float(np.clip(4000 / max(len(places), 1), 4, 60))
@@ -174,12 +177,27 @@ def plot_residuals(
         )
         beyond = "max" if rms.size and rms.max() > top else "neither"
         figure.colorbar(artist, ax=ax, label=label, aspect=28, pad=0.02, extend=beyond)
+        xlim, ylim = _window(places, edges)[:2]
         ax.set(
             xlabel=labelled(axes[0], length_unit),
             ylabel=labelled(axes[1], length_unit),
-            xlim=edges[0][[0, -1]],
-            ylim=edges[1][[0, -1]],
+            xlim=xlim,
+            ylim=ylim,
         )
-        ratio = np.ptp(edges[0]) / np.ptp(edges[1])
+        ratio = np.ptp(xlim) / np.ptp(ylim)
         ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
         return save(plt, figure, path)
+
+
+def _window(places: np.ndarray, edges: Sequence[np.ndarray]) -> np.ndarray:
+    """Lower and upper end along each axis of what is drawn: the box, or where all places lie in a
+    small part of it, that part with as much around it as it is wide."""
+    box = np.array([e[[0, -1]] for e in edges])
+    if not len(places):
+        return box
+    span = np.ptp(places, axis=0)
+    if span.max() == 0 or (span > SMALL * np.ptp(box, axis=1)).any():
+        return box
+    middle = (places.min(axis=0) + places.max(axis=0)) / 2
+    near = middle[:, None] + span.max() * np.array([-1.0, 1.0])
+    return np.asarray(np.clip(near, box[:, :1], box[:, 1:]))

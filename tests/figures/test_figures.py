@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from npde_opt import figures
 from npde_opt.errors import InputError
-from npde_opt.figures import fields, functions, histories
+from npde_opt.figures import fields, fit, functions, histories
 from npde_opt.figures.animation import LARGEST, pixels
 from npde_opt.figures.marks import Marks
 from npde_opt.figures.spectrum import plot_errors, plot_spectrum
@@ -322,3 +322,19 @@ def test_pixels_of_stretched_grids_are_to_scale():
         5,
         6,
     ]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_residuals_of_places_close_together_are_told_apart(monkeypatch, tmp_path, dim):
+    kept = []
+    save = fit.save
+    monkeypatch.setattr(
+        fit, "save", lambda plt, f, p: kept.append(f) or save(plt, f, p)
+    )
+    edges = [np.linspace(0, 12000.0, 9)] * dim
+    for far, wide in ((90.0, False), (6000.0, True)):
+        at = np.array([[30.0] * dim, [far] * dim])
+        fit.plot_residuals(tmp_path / "r.png", at, np.ones(2), edges=edges)
+        low, high = kept.pop().axes[0].get_xlim()
+        assert low <= 30 and high >= far
+        assert (high - low == 12000) == wide and (wide or high < 200)
