@@ -202,9 +202,13 @@ def test_takes_new_values():
 
 
 @pytest.mark.parametrize(
-    ("unit", "right"), [(1e-30, 1e20), (1e30, 1e-25), (1.0, 1e-60)]
+    ("unit", "right"),
+    [(1e-30, 1e20), (1e30, 1e-25), (1.0, 1e-60), (1.0, 1e-170), (1e30, 1e150)],
 )
-def test_units_do_not_matter(unit, right):
+@pytest.mark.parametrize("one_call", [True, False])
+def test_units_do_not_matter(unit, right, one_call, monkeypatch):
+    if not one_call:
+        monkeypatch.setattr(stages.Stage, "_is_one_call", False)
     found = []
     for k, f in ((1.0, 1.0), (unit, right)):
         grid, matrix = problem("walls", k)

@@ -42,7 +42,7 @@ from npde_opt.linear.planes.tables import (
     STUCK,
     UNIT,
 )
-from npde_opt.linear.planes.whole_solve import WholeSolve
+from npde_opt.linear.planes.whole_solve import WholeSolve, square
 from npde_opt.linear.residual import LARGE, ROUNDING
 from npde_opt.machine_code import Kept, Repeated
 
@@ -218,7 +218,7 @@ class PlaneCG:
             return self._in_one_call(b, size, guessed, tolerances, most)
         state = _State(size, math.inf)
         self.shape.put(b, 1 / size, self.top.b)
-        state.rr = state.last = self._total(float(np.vdot(b, b)) / size**2)
+        state.rr = state.last = self._total(square(b, size))
         state.norm = math.sqrt(state.rr) * size
         if not guessed or self.norm != UNPRECONDITIONED:
             self._precondition(state)

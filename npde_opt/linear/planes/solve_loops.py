@@ -154,7 +154,7 @@ def _begins(
     (b, _, r), geometry, sums = system[1], system[2], ranks[3]
     put(b, 1 / state[UNIT], r, geometry)
     wrap(r, geometry, geometry[0][FIRST], geometry[0][END])
-    sums[0] = square / (state[UNIT] * state[UNIT])
+    sums[0] = square
     _add(ranks, counts, 1)
     state[RR] = state[LAST] = sums[2]
     state[BEFORE] = state[SMALLEST] = math.inf
@@ -227,7 +227,7 @@ def solve(
 
     Args:
         x, r, z, p, q: fields, x in double precision. v, row: work.
-        A, row_sums: of the finest level. square: own part of b^T b.
+        A, row_sums: of the finest level. square: own part of b^T b, in units.
         state, counts: see tables.py; with UNIT, SCALE, RTOL and ATOL.
     """
     system = ((centre, couplings, before), (b, x, r), geometry, row, ghosts)

@@ -17,6 +17,18 @@ Matrix = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """The diagonal and couplings, in double precision."""
 
 
+SQUARED = 1e-140, 1e140
+"""Numbers whose squares, and sums of these, are in the range of doubles."""
+
+
+def square(b: np.ndarray, size: float) -> float:
+    """b^T b in units of `size`, the largest |b| of all ranks."""
+    if SQUARED[0] < size < SQUARED[1]:
+        return float(np.vdot(b, b)) / size**2
+    scaled = b / size
+    return float(np.vdot(scaled, scaled))
+
+
 class WholeSolve:
     """Conjugate gradients with a cycle of plain levels.
 
@@ -88,7 +100,7 @@ class WholeSolve:
             top.shape.geometry,
             self._ghosts,
             self._ranks,
-            float(np.vdot(b, b)),
+            square(b, size),
             self._norm,
             guessed,
             most,
