@@ -94,9 +94,8 @@ def mark(
             near = np.ptp(edges[fixed]) * NEAR
             close = np.abs(places[:, fixed] - middle) <= near
             places = np.delete(places[close], fixed, axis=1)
-        if len(
-            places
-        ):  # a line of none would count in the layout, as a point at the figure's end
+        # A line of none would count in the layout, as a point at the figure's end.
+        if len(places):
             ax.plot(*places.T[:2], **kind.look(), clip_on=False, zorder=3)
 
 
