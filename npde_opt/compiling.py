@@ -31,9 +31,20 @@ FOLDER = "npde_opt/loops"
 
 def compiled(function: F) -> F:
     """The function compiled: divisions by zero give infinities, sums may be taken in any order. It
-    must be in a file."""
+    must be in a file.
+
+    Raises:
+        InputError: where numba is told to compile nothing: some loops are none that Python runs.
+    """
     import numba
 
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        from npde_opt.errors import InputError
+
+        wanted = (
+            "unset: loops call MPI and read addresses, which only machine code does"
+        )
+        raise InputError("NUMBA_DISABLE_JIT", 1, wanted)
     _let_loops_check()
     _listen()
     made = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"})(

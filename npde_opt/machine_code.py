@@ -350,7 +350,10 @@ def leaves(given: Sequence[Argument]) -> Iterator[Argument]:
 
 
 def _is_in_order(leaf: Argument) -> bool:
-    return not isinstance(leaf, np.ndarray) or leaf.flags.c_contiguous
+    """In C order and in the processor's order of bytes, of which no Kind tells."""
+    if not isinstance(leaf, np.ndarray):
+        return True
+    return leaf.flags.c_contiguous and leaf.dtype.isnative
 
 
 def _kinds(given: Sequence[Argument]) -> Kinds:

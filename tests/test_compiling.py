@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npde_opt import compiling
+from npde_opt.errors import InputError
 from npde_opt.runs.monitor import Monitor
 
 SOURCE = """def twice(x, out):
@@ -125,3 +126,9 @@ def test_a_run_says_that_loops_are_compiled_in_its_own_way(monkeypatch):
         compiling._say("compiling")
     assert "compiling" in stream.getvalue() and not own
     assert compiling.announced_by(None) == own.append
+
+
+def test_loops_that_are_not_to_be_compiled_are_an_error(folder, monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(InputError, match="NUMBA_DISABLE_JIT: got 1; allowed: unset"):
+        compiling.compiled_source(SOURCE, "twice")

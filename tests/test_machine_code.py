@@ -106,6 +106,12 @@ def test_without_numbas_insides_the_compiled_function_is_called(kept, monkeypatc
     assert not list(machine_code.folder().glob("*.code"))
 
 
+def test_numbers_in_another_order_of_bytes_are_not_read_as_their_own(kept):
+    swapped = np.ones(3).astype(np.dtype(float).newbyteorder())
+    assert kept.native([np.ones(3), np.array([2, 3]), np.ones(3)]) is not None
+    assert kept.native([swapped, np.array([2, 3]), np.ones(3)]) is None
+
+
 @pytest.fixture
 def summed(kept):
     """Of the first numbers of two arrays, in single precision or double."""
