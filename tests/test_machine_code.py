@@ -107,9 +107,10 @@ def test_without_numbas_insides_the_compiled_function_is_called(kept, monkeypatc
 
 
 def test_numbers_in_another_order_of_bytes_are_not_read_as_their_own(kept):
-    swapped = np.ones(3).astype(np.dtype(float).newbyteorder())
-    assert kept.native([np.ones(3), np.array([2, 3]), np.ones(3)]) is not None
-    assert kept.native([swapped, np.array([2, 3]), np.ones(3)]) is None
+    factors, field = np.array([2, 3]), np.ones((2, 3))
+    swapped = field.astype(field.dtype.newbyteorder())
+    assert kept.native([field, factors, field]) is not None
+    assert kept.native([swapped, factors, field]) is None
 
 
 @pytest.fixture
