@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from npde_opt import turns
+from npde_opt.errors import InputError
 from npde_opt.packages import tempfile
 
 CHECKS = "-runtime-memory-check-threshold=64"
@@ -39,8 +40,6 @@ def compiled(function: F) -> F:
     import numba
 
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-        from npde_opt.errors import InputError
-
         wanted = (
             "unset: loops call MPI and read addresses, which only machine code does"
         )
