@@ -2,6 +2,7 @@
 of the fullest rank beside a model of the smaller boxes, then asked for a large machine.
 
 mpirun -n 8 python benchmarks/large_box.py [--sizes 48 64 80 128] [--cells 1024] [--on 4096]
+python benchmarks/large_box.py --corner 120 200    # boxes of which hardly a cell is active, alone
 
     bytes over imports = e + a (active cells of the rank) + b (cells of its box)
 
@@ -26,10 +27,13 @@ from npde_opt.io.results import peak_memory_mb_of_a_rank
 
 RADIUS = (3 / (16 * math.pi)) ** (1 / 3)
 """Of a ball that is a quarter of the unit cube."""
+BALL = f"{RADIUS} - sqrt((x-0.5)**2 + (y-0.5)**2 + (z-0.5)**2) + 0.5"
+CORNER = "x + y + z - 2.7 + 0.5"
+"""Of which 0.45 % of the unit cube is active."""
 CASE = """
 [grid]
 shape = [{n}, {n}, {n}]
-active = {{ expression = "{radius} - sqrt((x-0.5)**2 + (y-0.5)**2 + (z-0.5)**2) + 0.5" }}
+active = {{ expression = "{active}" }}
 [equation]
 terms = [{{ diffusion = "D" }}, {{ reaction = "c" }}, {{ source = 1.0 }}]
 known = {{ c = 1.0 }}
@@ -76,16 +80,18 @@ def main() -> None:
     args.add_argument("--sizes", type=int, nargs="+", default=[48, 64, 80, 128])
     args.add_argument("--cells", type=int, default=1024, help="along each axis, there")
     args.add_argument("--on", type=int, default=4096, help="ranks of that machine")
+    args.add_argument("--corner", type=int, nargs="+", help="cells along each axis")
     given = args.parse_args()
     rows: list[Row] = []
     imports = peak_memory_mb_of_a_rank(comm)
     with tempfile.TemporaryDirectory() as own:
         folder = Path(comm.bcast(own, root=0))
-        for n in sorted(given.sizes):
+        for n in sorted(given.corner or given.sizes):
             path = folder / f"ball-{n}.toml"
             if comm.rank == 0:
                 points = max(1, n**3 // 256)
-                text = CASE.format(n=n, points=points, radius=RADIUS)
+                active = CORNER if given.corner else BALL
+                text = CASE.format(n=n, points=points, active=active)
                 path.write_text(text)
             comm.Barrier()
             found = of_case(path, None, None, imports)
@@ -95,7 +101,7 @@ def main() -> None:
         comm.Barrier()
     for what in ("read", "one gradient"):
         alike = [r for r in rows if r["what"] == what]
-        if len(alike) < 3:
+        if len(alike) < 3 or given.corner:
             continue
         model = fitted(alike[:-1])
         for r in alike:
