@@ -6,8 +6,8 @@ python benchmarks/large_box.py --corner 120 200    # boxes of which hardly a cel
 
     bytes over imports = e + a (active cells of the rank) + b (cells of its box)
 
-with a, b, e >= 0 fitted to relative errors of all sizes but the last. Of the large machine a
-rank is told whose box is filled as those here, and a bound for the largest box.
+with a, b, e >= 0 fitted to relative errors of all sizes but the last. Of the large machine the
+ranks of the fullest and of the largest box are told, as it would be cut.
 A value a cell of every 256 is observed, and 0 is fitted, which takes the same memory.
 """
 
@@ -22,12 +22,15 @@ from common import Row, comm, parser, report
 from memory import of_case
 from scipy.optimize import nnls
 
-from npde_opt.grids.cuts import SHARE
+from npde_opt.grids.cuts import LARGEST, balanced
+from npde_opt.grids.scattered import Mask
 from npde_opt.io.results import peak_memory_mb_of_a_rank
 
 RADIUS = (3 / (16 * math.pi)) ** (1 / 3)
 """Of a ball that is a quarter of the unit cube."""
 BALL = f"{RADIUS} - sqrt((x-0.5)**2 + (y-0.5)**2 + (z-0.5)**2) + 0.5"
+THINNED = 4
+"""Cells of an axis for one of the grid whose cut is looked for."""
 CORNER = "x + y + z - 2.7 + 0.5"
 """Of which 0.45 % of the unit cube is active."""
 CASE = """
@@ -48,15 +51,25 @@ noise = 0.01
 """
 
 
-def boxes(cells: int, ranks: int) -> tuple[float, float]:
-    """Active cells of the fullest rank as far as the cut lets it go beyond the mean, and cells of
-    the largest box, a corner, where planes are shared out by their active cells."""
-    parts = round(ranks ** (1 / 3))
-    x = (np.arange(cells) + 0.5) / cells - 0.5
-    planes = np.cumsum(np.maximum(RADIUS**2 - x**2, 0.0))
-    ends = np.searchsorted(planes, planes[-1] * np.arange(1, parts) / parts)
-    widest = int(np.diff([0, *ends, cells]).max())
-    return SHARE * cells**3 / 4 / ranks, float(widest**3)
+def boxes(cells: int, ranks: int) -> list[tuple[str, float, float]]:
+    """By kind of box: its name, active cells and cells, of the fullest box and of the largest one,
+    a corner without an active cell, as the ball is cut with THINNED times fewer cells an axis."""
+    few = cells // THINNED
+    place = (np.arange(few) + 0.5) / few - 0.5
+    x, y, z = np.ix_(place, place, place)
+    ball = np.asfortranarray(x**2 + y**2 + z**2 < RADIUS**2)
+    cut = balanced(Mask.alone(ball), ranks, LARGEST / THINNED**3)
+    assert cut is not None, "fewer ranks than cells"
+    active = ball.astype(np.int64)
+    for axis, ends in enumerate(cut.ends):
+        active = np.add.reduceat(active, ends[:-1], axis=axis)
+    first, second, third = (np.asarray(c, float) for c in cut.counts)
+    size = THINNED**3 * first[:, None, None] * second[:, None] * third
+    fullest = active.argmax()
+    return [
+        (", fullest box", float(THINNED**3 * active.max()), float(size.flat[fullest])),
+        (", largest box", 0.0, float(size.max())),
+    ]
 
 
 def fitted(rows: list[Row]) -> np.ndarray:
@@ -107,10 +120,9 @@ def main() -> None:
         for r in alike:
             r["model, MB"] = modelled(r, model)
         if comm.rank == 0 and comm.size > 1:
-            full, largest = boxes(given.cells, given.on)
-            # Boxes here are filled alike, so that a and b are not told apart: the largest
-            # box, hardly filled, has at most what its row says.
-            for where, box in (("", 4 * full), (", bound of a corner", largest)):
+            # Boxes here are filled alike, so that a and b are not told apart: --corner measures
+            # b for the largest box.
+            for where, full, box in boxes(given.cells, given.on):
                 there: Row = {
                     "cells": f"{given.cells}^3",
                     "ranks": given.on,

@@ -5,6 +5,11 @@ so that intervals which are filled up to L in their fullest box, one after the o
 Axis after axis does so until nothing is gained. Of the ways to arrange the ranks that with the
 least surface is taken of those whose fullest box has at most SHARE times the mean; where there is
 none, the one with the least.
+
+Fields, stencils and their set-up take memory for every cell of a box, active or not. So intervals
+are limited to a multiple of their mean width: f in d dimensions, the boxes of cells being
+
+    size / ranks on average,   at most f^d size / ranks,   <= LARGEST unless f = LEAST_FACTOR
 """
 
 from __future__ import annotations
@@ -24,6 +29,12 @@ SHARE = 1.15
 """Of the mean: what the fullest box may have where another arrangement has less surface."""
 NARROWEST = 4
 """Cells of an interval at least, where the axis has so many: multigrid and halos want some."""
+LARGEST = 1 << 22
+"""Cells of a box, where the mean leaves it the choice: 1 to 2 GB."""
+LEAST_FACTOR = 2.0
+"""Of the mean width of an axis's intervals: what their limit is at least."""
+SURFACE = 2.0
+"""Of the least: arrangements of more surface are not looked at."""
 ROUNDS = 8
 POWERS = (1.0, 0.5, 2.0)
 """Starts: equal shares of the number of active cells in planes to these powers."""
@@ -86,17 +97,19 @@ def _divisor(whole: int, most: float) -> int:
     return next(n for n in range(max(int(0.5 + most), 1), 0, -1) if whole % n == 0)
 
 
-def balanced(mask: Mask, ranks: int) -> Cut | None:
+def balanced(mask: Mask, ranks: int, largest: float = LARGEST) -> Cut | None:
     """The intervals for so many ranks; None where they are more than cells. Collective, over any
     ranks.
 
     Args:
         mask: in any boxes.
+        largest: cells of a box, where the mean leaves it the choice.
     """
     planes = [_loads(mask, axis, None)[:, 0] for axis in range(len(mask.shape))]
     best: Cut | None = None
-    for processes in arrangements(mask.shape, ranks):
-        found = _best(mask, planes, processes)
+    for processes in compact(mask.shape, ranks):
+        limits = widest(mask.shape, processes, largest)
+        found = _best(mask, planes, processes, limits)
         if best is None or found.fullest < best.fullest:
             best = found
         if found.fullest * ranks <= SHARE * mask.size:
@@ -112,6 +125,28 @@ def arrangements(shape: Sequence[int], ranks: int) -> list[tuple[int, ...]]:
         if all(k <= n for k, n in zip(p, shape, strict=True))
     ]
     return sorted(found, key=lambda p: (_surface(shape, p), p))
+
+
+def compact(shape: Sequence[int], ranks: int) -> list[tuple[int, ...]]:
+    """The arrangements of at most SURFACE times the least surface."""
+    found = arrangements(shape, ranks)
+    surfaces = [_surface(shape, p) for p in found]
+    return [
+        p
+        for p, surface in zip(found, surfaces, strict=True)
+        if surface <= SURFACE * surfaces[0]
+    ]
+
+
+def widest(
+    shape: Sequence[int], processes: Sequence[int], largest: float = LARGEST
+) -> list[int]:
+    """Cells of an interval at most, by axis."""
+    mean = math.prod(shape) / math.prod(processes)
+    factor = max((largest / mean) ** (1 / len(shape)), LEAST_FACTOR)
+    return [
+        min(math.ceil(factor * n / k), n) for n, k in zip(shape, processes, strict=True)
+    ]
 
 
 def even(shape: Sequence[int], comm: MPI.Intracomm) -> Layout:
@@ -145,12 +180,19 @@ def _surface(shape: Sequence[int], processes: Sequence[int]) -> int:
     return sum((k - 1) * (size // n) for k, n in zip(processes, shape, strict=True))
 
 
-def _best(mask: Mask, planes: Sequence[np.ndarray], processes: tuple[int, ...]) -> Cut:
+def _best(
+    mask: Mask,
+    planes: Sequence[np.ndarray],
+    processes: tuple[int, ...],
+    limits: Sequence[int],
+) -> Cut:
     starts = [
         [_shares(w**power, k) for w, k in zip(planes, processes, strict=True)]
         for power in POWERS
     ]
-    return min((_improved(mask, ends) for ends in starts), key=lambda c: c.fullest)
+    return min(
+        (_improved(mask, ends, limits) for ends in starts), key=lambda c: c.fullest
+    )
 
 
 def _shares(weights: np.ndarray, count: int) -> np.ndarray:
@@ -170,14 +212,14 @@ def _narrowest(size: int, count: int) -> int:
     return min(NARROWEST, size // count)
 
 
-def _improved(mask: Mask, ends: Ends) -> Cut:
+def _improved(mask: Mask, ends: Ends, limits: Sequence[int]) -> Cut:
     """From some intervals, until no axis gains by others."""
     found = Cut(np.iinfo(int).max, ends)
     for _ in range(ROUNDS):
         before = found.fullest
         for axis, own in enumerate(found.ends):
             loads = _loads(mask, axis, found.ends)
-            fullest, better = _filled(loads, own)
+            fullest, better = _filled(loads, own, limits[axis])
             changed = [*found.ends[:axis], better, *found.ends[axis + 1 :]]
             found = Cut(fullest, changed)
         if found.fullest == before:
@@ -209,16 +251,24 @@ def _loads(mask: Mask, axis: int, ends: Ends | None) -> np.ndarray:
     return np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)
 
 
-def _filled(loads: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
-    """The least active cells of the fullest box, and the intervals that have them; `ends` are
-    those that are there."""
+def _filled(
+    loads: np.ndarray, ends: np.ndarray, limit: int
+) -> tuple[int, np.ndarray]:
+    """The least active cells of the fullest box, and the intervals of at most `limit` cells that
+    have them; `ends` are those that are there."""
     sums = np.concatenate([np.zeros((1, loads.shape[1])), np.cumsum(loads, axis=0)])
     count = ends.size - 1
+    whole = int(sums[-1].max())
     best, high = ends, int(np.diff(sums[ends], axis=0).max())
-    low = 0
+    if np.diff(ends).max() > limit:
+        # Each interval may hold all, so that the limit is all that binds.
+        widest_ones = _fill(sums, count, whole, limit)
+        assert widest_ones is not None, "as many intervals of the limit reach the end"
+        best, high = widest_ones, whole
+    low = -(-whole // count)
     while low < high:
         middle = (low + high) // 2
-        found = _fill(sums, count, middle)
+        found = _fill(sums, count, middle, limit)
         if found is None:
             low = middle + 1
         else:
@@ -226,15 +276,16 @@ def _filled(loads: np.ndarray, ends: np.ndarray) -> tuple[int, np.ndarray]:
     return high, best
 
 
-def _fill(sums: np.ndarray, count: int, most: int) -> np.ndarray | None:
-    """Ends of intervals that hold at most so many in each box; None where they do not reach the
-    end of the axis."""
+def _fill(sums: np.ndarray, count: int, most: int, limit: int) -> np.ndarray | None:
+    """Ends of intervals of at most `limit` cells that hold at most so many in each box; None where
+    they do not reach the end of the axis."""
     size, ends = len(sums) - 1, [0]
     width = _narrowest(size, count)
     for left in range(count - 1, -1, -1):
         last = ends[-1]
         # Later intervals need their cells too.
-        within = sums[last + width : size - width * left + 1] - sums[last]
+        furthest = min(last + limit, size - width * left)
+        within = sums[last + width : furthest + 1] - sums[last]
         inside = within.max(axis=1) <= most
         reached = int(np.count_nonzero(inside))
         if not reached:

@@ -7,7 +7,14 @@ import pytest
 from mpi4py import MPI
 
 from npde_opt.grids import Grid
-from npde_opt.grids.cuts import NARROWEST, SHARE, arrangements, balanced
+from npde_opt.grids.cuts import (
+    NARROWEST,
+    SHARE,
+    arrangements,
+    balanced,
+    compact,
+    widest,
+)
 from npde_opt.grids.numbering import Numbering
 from npde_opt.grids.scattered import Mask, Scattered, halved
 from npde_opt.grids.thinned import Thinned
@@ -15,9 +22,9 @@ from npde_opt.grids.thinned import Thinned
 SHAPE = (9, 8, 7)
 
 
-def ball(shape):
+def ball(shape, radius=1.0):
     x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    return sum(c**2 for c in x) < 1
+    return sum(c**2 for c in x) < radius**2
 
 
 @pytest.mark.parallel([1, 2, 3, 8])
@@ -70,6 +77,30 @@ def test_boxes_have_about_equal_numbers_of_active_cells(ranks):
     assert sums.max() <= SHARE * active.sum() / ranks
     for ends, n in zip(cut.ends, active.shape, strict=True):
         assert ends[0] == 0 and ends[-1] == n and (np.diff(ends) >= NARROWEST).all()
+
+
+@pytest.mark.parametrize("ranks, factor", [(216, 2.0), (216, 2.3), (343, 2.0), (343, 2.2)])
+def test_boxes_without_active_cells_are_limited(ranks, factor):
+    """A rank of a corner has arrays of its box, though hardly a cell is active."""
+    active = ball((96, 96, 96), radius=0.2)
+    mean = active.size / ranks
+    cut = balanced(Mask.alone(active), ranks, largest=factor**3 * mean)
+    free = balanced(Mask.alone(active), ranks)
+    longest = [max(c) for c in cut.counts]
+    processes = [len(c) for c in cut.counts]
+    limits = widest(active.shape, processes, factor**3 * mean)
+    assert all(n <= limit for n, limit in zip(longest, limits, strict=True))
+    assert np.prod(limits) <= 1.2 * factor**3 * mean
+    assert np.prod([max(c) for c in free.counts]) > 1.5 * np.prod(longest)
+    assert [sum(c) for c in cut.counts] == list(active.shape)
+    assert free.fullest <= cut.fullest
+
+
+def test_slabs_are_not_looked_at():
+    found = compact((100, 100, 100), 64)
+    assert found[0] == (4, 4, 4) and (2, 4, 8) in found
+    assert not [p for p in found if max(p) > 16]
+    assert compact((3, 2), 5) == []
 
 
 def test_ranks_are_arranged_with_little_surface():
