@@ -12,6 +12,7 @@ after along this axis:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,12 @@ from npde_opt.grids.scattered import Mask, halved
 Offset = tuple[int, ...]
 Planes = dict[Offset, np.ndarray]
 """Offset to owned values [k, j, i] (x last)."""
+Slab = tuple[slice, ...]
+"""Part of the owned box [k, j, i]."""
+Split = dict[Offset, tuple[np.ndarray, np.ndarray]]
+"""Offset to the even rows and the odd ones."""
+SLAB = 1 << 16
+"""Cells whose values are worked on at a time: what is made on the way stays in a cache."""
 
 
 class Halving:
@@ -97,97 +104,127 @@ class Halving:
         )
         return cells
 
-    def _slots(self, shift: Offset) -> tuple[np.ndarray, np.ndarray]:
+    def _slots(self, shift: Offset, slab: Slab) -> tuple[np.ndarray, np.ndarray]:
         """l_r and u_r [k, j, r] for r from one before the first owned coarse cell to the last, at
-        the owned cells shifted by at most one along the other axes."""
+        the owned cells of a slab shifted by at most one along the other axes."""
         r = np.arange(self.first, self.first + self.cells + 1)
         shape = [-1 if d == self.axis else 1 for d in range(self.layout.dim)]
         lower, upper = self.lower[r].reshape(shape), self.upper[r].reshape(shape)
         if self._near is not None:
-            box = [
-                slice(1 + s, 1 + s + n)
-                for s, n in zip(shift, self.layout.local_shape, strict=True)
-            ]
-            box[self.axis] = slice(None)
+            box = [slice(None)] * self.layout.dim
+            for d, (step, cells) in enumerate(zip(shift, slab[::-1], strict=True)):
+                if d != self.axis:
+                    box[d] = slice(1 + step + cells.start, 1 + step + cells.stop)
             there = self._near[tuple(box)]
             lower, upper = lower + upper * ~there, upper * there
         return lower.T, upper.T
 
     def galerkin(self, planes: Planes) -> Planes:
         """The planes of P^T A P. Collective."""
-        d = self.layout.dim - 1 - self.axis
         others = sorted({o[: self.axis] + (0,) + o[self.axis + 1 :] for o in planes})
+        beside = self._beside(planes)
+        shape = self.coarse.local_shape[::-1]
+        found: Planes = {
+            self._at(other, step): np.empty(shape)
+            for other in others
+            for step in (0, -1, 1)
+        }
+        for slab in self._slabs():
+            split = self._split(planes, beside, slab)
+            for other in others:
+                self._fill(found, split, other, slab)
+        return found
+
+    def _slabs(self) -> list[Slab]:
+        """Parts of the owned box [k, j, i] of about SLAB cells, each with all that is along the
+        axis: what is made on the way has their size."""
+        shape = self.layout.local_shape[::-1]
+        whole = tuple(slice(0, n) for n in shape)
+        along = self.layout.dim - 1 - self.axis
+        whole = (*whole[:along], slice(None), *whole[along + 1 :])
+        if self.layout.dim == 1:
+            return [whole]
+        across = 1 if along == 0 else 0
+        n = shape[across]
+        thick = max(1, SLAB * n // max(1, math.prod(shape)))
+        return [
+            (*whole[:across], slice(a, min(a + thick, n)), *whole[across + 1 :])
+            for a in range(0, n, thick)
+        ]
+
+    def _fill(self, found: Planes, split: Split, other: Offset, slab: Slab) -> None:
+        """The planes of one offset in the other axes, in a slab."""
+        d = self.layout.dim - 1 - self.axis
         right, left = [slice(None)] * self.layout.dim, [slice(None)] * self.layout.dim
         right[d], left[d] = slice(1, None), slice(None, -1)
         R, L = tuple(right), tuple(left)
-        split = self._split(planes)
-        row_lower, row_upper = self._slots((0,) * self.layout.dim)
-        out: Planes = {}
-        for other in others:
-            lower, upper = (
-                (row_lower, row_upper) if self.mask is None else self._slots(other)
-            )
-            minus, zero, plus = (self._at(other, step) for step in (-1, 0, 1))
-            even, odd = split[zero]
-            here, p, q = even.copy(), odd * lower, odd * upper
-            below, above = None, None
-            if minus in split:
-                even, odd = split[minus]
-                p += odd
-                here += even * upper[L]
-                below = even * lower[L]
-            if plus in split:
-                even, odd = split[plus]
-                q += odd
-                here += even * lower[R]
-                above = even * upper[R]
-            here += row_lower[R] * p[R]
-            here += row_upper[L] * q[L]
-            to_below, to_above = row_upper[L] * p[L], row_lower[R] * q[R]
-            out[zero] = here
-            out[minus] = (
-                to_below if below is None else np.add(to_below, below, out=below)
-            )
-            out[plus] = (
-                to_above if above is None else np.add(to_above, above, out=above)
-            )
-        return out
+        row_lower, row_upper = self._slots((0,) * self.layout.dim, slab)
+        lower, upper = row_lower, row_upper
+        if self.mask is not None and any(other):
+            lower, upper = self._slots(other, slab)
+        minus, zero, plus = (self._at(other, step) for step in (-1, 0, 1))
+        here, below, above = (found[o][slab] for o in (zero, minus, plus))
+        even, odd = split[zero]
+        p, q = odd * lower, odd * upper
+        here[...] = even
+        if minus in split:
+            even_minus, odd_minus = split[minus]
+            p += odd_minus
+            here += even_minus * upper[L]
+        if plus in split:
+            even_plus, odd_plus = split[plus]
+            q += odd_plus
+            here += even_plus * lower[R]
+        here += row_lower[R] * p[R]
+        here += row_upper[L] * q[L]
+        np.multiply(row_upper[L], p[L], out=below)
+        np.multiply(row_lower[R], q[R], out=above)
+        if minus in split:
+            below += even_minus * lower[L]
+        if plus in split:
+            above += even_plus * upper[R]
 
     def _at(self, other: Offset, step: int) -> Offset:
         return other[: self.axis] + (step,) + other[self.axis + 1 :]
 
-    def _split(self, planes: Planes) -> dict[Offset, tuple[np.ndarray, np.ndarray]]:
+    def _beside(self, planes: Planes) -> tuple[np.ndarray, np.ndarray] | None:
+        """The layers of all planes [plane, k, j, i] just below and above the owned box; None where
+        there are no others. Collective."""
+        if not self._exchanges:
+            return None
+        d = self.layout.dim - 1 - self.axis
+        ends = [0, -1] if self.layout.local_shape[self.axis] else []
+        layers = np.stack([np.take(plane, ends, axis=d) for plane in planes.values()])
+        return neighbours(layers, self.layout, self.axis, self.periodic, self.comm)
+
+    def _split(
+        self,
+        planes: Planes,
+        beside: tuple[np.ndarray, np.ndarray] | None,
+        slab: Slab,
+    ) -> Split:
         """Rows 2I, and rows 2r + 1 from the one before the first owned coarse cell on, of every
-        plane."""
+        plane in a slab."""
         d = self.layout.dim - 1 - self.axis
         start, count = self.layout.start[self.axis], self.layout.local_shape[self.axis]
-        ghosts = (
-            neighbours(
-                np.stack(list(planes.values())),
-                self.layout,
-                self.axis,
-                self.periodic,
-                self.comm,
-            )
-            if self._exchanges
-            else None
-        )
-        out = {}
+        found: Split = {}
         for k, (offset, plane) in enumerate(planes.items()):
-            moved = np.moveaxis(plane, d, 0)
+            part = plane[slab]
+            moved = np.moveaxis(part, d, 0)
             own = moved[1 - start % 2 :: 2]
             odd = np.zeros(
-                [self.cells + 1 if e == d else n for e, n in enumerate(plane.shape)]
+                [self.cells + 1 if e == d else n for e, n in enumerate(part.shape)]
             )
             slots, lead = np.moveaxis(odd, d, 0), int(start % 2 == 0)
             slots[lead : lead + len(own)] = own
-            if ghosts is not None and count:
+            if beside is not None and count:
+                below, above = (np.moveaxis(b[k][slab], d, 0)[0] for b in beside)
                 if lead:
-                    slots[0] = np.moveaxis(ghosts[0][k], d, 0)[0]
+                    slots[0] = below
                 if (start + count) % 2 == 1:
-                    slots[-1] = np.moveaxis(ghosts[1][k], d, 0)[0]
-            out[offset] = np.moveaxis(moved[start % 2 :: 2], 0, d), odd
-        return out
+                    slots[-1] = above
+            found[offset] = np.moveaxis(moved[start % 2 :: 2], 0, d), odd
+        return found
 
     @property
     def _exchanges(self) -> bool:
