@@ -33,7 +33,7 @@ LARGEST = 1 << 22
 """Cells of a box, where the mean leaves it the choice: 1 to 2 GB."""
 LEAST_FACTOR = 2.0
 """Of the mean width of an axis's intervals: what their limit is at least."""
-SURFACE = 2.0
+SURFACE = 2.5
 """Of the least: arrangements of more surface are not looked at."""
 ROUNDS = 8
 POWERS = (1.0, 0.5, 2.0)
