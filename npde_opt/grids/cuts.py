@@ -251,9 +251,7 @@ def _loads(mask: Mask, axis: int, ends: Ends | None) -> np.ndarray:
     return np.moveaxis(whole, axis, 0).reshape(shape[axis], -1)
 
 
-def _filled(
-    loads: np.ndarray, ends: np.ndarray, limit: int
-) -> tuple[int, np.ndarray]:
+def _filled(loads: np.ndarray, ends: np.ndarray, limit: int) -> tuple[int, np.ndarray]:
     """The least active cells of the fullest box, and the intervals of at most `limit` cells that
     have them; `ends` are those that are there."""
     sums = np.concatenate([np.zeros((1, loads.shape[1])), np.cumsum(loads, axis=0)])

@@ -79,7 +79,9 @@ def test_boxes_have_about_equal_numbers_of_active_cells(ranks):
         assert ends[0] == 0 and ends[-1] == n and (np.diff(ends) >= NARROWEST).all()
 
 
-@pytest.mark.parametrize("ranks, factor", [(216, 2.0), (216, 2.3), (343, 2.0), (343, 2.2)])
+@pytest.mark.parametrize(
+    "ranks, factor", [(216, 2.0), (216, 2.3), (343, 2.0), (343, 2.2)]
+)
 def test_boxes_without_active_cells_are_limited(ranks, factor):
     """A rank of a corner has arrays of its box, though hardly a cell is active."""
     active = ball((96, 96, 96), radius=0.2)
