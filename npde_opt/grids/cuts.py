@@ -74,6 +74,11 @@ def as_petsc_cuts(shape: Sequence[int], ranks: int) -> tuple[tuple[int, ...], ..
     )
 
 
+def fits(shape: Sequence[int], ranks: int) -> bool:
+    """Whether PETSc cuts a grid into boxes for so many ranks that have cells each."""
+    return all(min(c) > 0 for c in as_petsc_cuts(shape, ranks))
+
+
 def _parts_2d(shape: Sequence[int], ranks: int) -> tuple[int, ...]:
     x, y = shape
     first = _divisor(ranks, math.sqrt(x * ranks / y))

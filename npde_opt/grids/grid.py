@@ -22,7 +22,7 @@ from npde_opt.draws import normal_box
 from npde_opt.errors import InputError
 from npde_opt.grids.around import Around
 from npde_opt.grids.boundary import Boundary, boundaries_of
-from npde_opt.grids.cuts import balanced
+from npde_opt.grids.cuts import as_petsc_cuts, balanced, fits
 from npde_opt.grids.geometry import AXES, RADIAL_AXES, Geometry, check_radial, edges_of
 from npde_opt.grids.layout import Layout, neighbours
 from npde_opt.grids.scattered import Mask, Scattered, halved, in_boxes
@@ -119,30 +119,12 @@ class Grid:
 
     def _even(self) -> tuple[tuple[int, ...], ...]:
         """Cells along each axis of the boxes that PETSc cuts a grid into."""
-        kinds = [
-            PETSc.DM.BoundaryType.PERIODIC
-            if self.periodic(d)
-            else PETSc.DM.BoundaryType.GHOSTED
-            for d in range(self.dim)
-        ]
-        try:
-            dm = PETSc.DMDA().create(
-                sizes=self.shape,
-                dof=1,
-                stencil_width=1,
-                boundary_type=kinds,
-                stencil_type=PETSc.DMDA.StencilType.STAR,
-                comm=self.comm,
-            )
-        except PETSc.Error as error:
-            raise InputError(
-                "ranks",
-                self.comm.size,
-                f"at most as many as grid {self.shape} can be cut into",
-            ) from error
-        ranges = tuple(tuple(int(n) for n in r) for r in dm.getOwnershipRanges())
-        dm.destroy()
-        return ranges
+        ranks = self.comm.size
+        if fits(self.shape, ranks):
+            return as_petsc_cuts(self.shape, ranks)
+        fewer = next(r for r in range(ranks, 0, -1) if fits(self.shape, r))
+        allowed = f"a number that grid {self.shape} can be cut into, such as {fewer}"
+        raise InputError("ranks", ranks, allowed)
 
     def _layout(self) -> Layout:
         # PETSc would wait for ever for ranks that make another grid, or none.
@@ -470,9 +452,9 @@ class Grid:
     def coarsen(self, smallest: int = 8) -> Grid | None:
         """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last
         one is kept); a coarse cell is active where any of its children is. None where no axis is
-        long enough."""
+        long enough, or ranks would have less than a pair along one that is cut between them."""
         halve = [n >= 2 * smallest for n in self.shape]
-        if not any(halve):
+        if not any(halve) or not self._has_pairs(halve):
             return None
         edges = [
             np.append(e[:-1:2], e[-1]) if h else e
@@ -489,6 +471,14 @@ class Grid:
             radial=self.radial,
             comm=self.comm,
         )
+
+    def _has_pairs(self, halve: Sequence[bool]) -> bool:
+        """Whether every rank has cells of a grid that is halved along some axes, two at least along
+        those."""
+        shape = [(n + h) // (1 + h) for n, h in zip(self.shape, halve, strict=True)]
+        counts = as_petsc_cuts(shape, self.comm.size)
+        least = (1 + (h and len(c) > 1) for h, c in zip(halve, counts, strict=True))
+        return all(min(c) >= n for c, n in zip(counts, least, strict=True))
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` gives, made when it is first asked for under this key, here or by a grid that

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
+from npde_opt.errors import InputError
 from npde_opt.grids import Grid
 from npde_opt.grids.cuts import (
     NARROWEST,
@@ -103,6 +104,27 @@ def test_slabs_are_not_looked_at():
     assert found[0] == (4, 4, 4) and (2, 4, 8) in found
     assert not [p for p in found if max(p) > 16]
     assert compact((3, 2), 5) == []
+
+
+@pytest.mark.parallel([2, 3, 8])
+def test_grids_are_coarsened_as_far_as_ranks_have_cells():
+    """It ended in an error on more ranks than the coarsest grid can be cut into."""
+    ranks = MPI.COMM_WORLD.size
+    grid = Grid((4 * ranks,))
+    coarse = grid.coarsen(2)
+    assert coarse.shape == (2 * ranks,) and coarse.coarsen(2) is None
+    square = Grid((16, 16))
+    while (coarse := square.coarsen(1)) is not None:
+        square = coarse
+        assert min(square.local_shape) >= 2 or min(square.shape) == 1
+    assert square.size >= 2 * ranks
+
+
+@pytest.mark.parallel([3])
+def test_ranks_that_a_grid_cannot_be_cut_into_are_told_a_number_that_it_can():
+    allowed = r"a number that grid \(2, 2\) can be cut into, such as 2"
+    with pytest.raises(InputError, match=f"ranks: got 3; allowed: {allowed}"):
+        Grid((2, 2))
 
 
 def test_ranks_are_arranged_with_little_surface():
