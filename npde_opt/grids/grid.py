@@ -452,15 +452,15 @@ class Grid:
     def coarsen(self, smallest: int = 8) -> Grid | None:
         """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last
         one is kept); a coarse cell is active where any of its children is. None where no axis is
-        long enough, or ranks would have less than a pair along one that is cut between them."""
+        long enough, or the ranks are more than it could be cut into."""
         halve = [n >= 2 * smallest for n in self.shape]
-        if not any(halve) or not self._has_pairs(halve):
+        shape = [(n + h) // (1 + h) for n, h in zip(self.shape, halve, strict=True)]
+        if not any(halve) or not fits(shape, self.comm.size):
             return None
         edges = [
             np.append(e[:-1:2], e[-1]) if h else e
             for e, h in zip(self.edges, halve, strict=True)
         ]
-        shape = [e.size - 1 for e in edges]
         active = None if self.mask is None else halved(self.mask, halve)
         return Grid(
             shape,
@@ -471,14 +471,6 @@ class Grid:
             radial=self.radial,
             comm=self.comm,
         )
-
-    def _has_pairs(self, halve: Sequence[bool]) -> bool:
-        """Whether every rank has cells of a grid that is halved along some axes, two at least along
-        those."""
-        shape = [(n + h) // (1 + h) for n, h in zip(self.shape, halve, strict=True)]
-        counts = as_petsc_cuts(shape, self.comm.size)
-        least = (1 + (h and len(c) > 1) for h, c in zip(halve, counts, strict=True))
-        return all(min(c) >= n for c, n in zip(counts, least, strict=True))
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` gives, made when it is first asked for under this key, here or by a grid that
