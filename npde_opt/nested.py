@@ -80,7 +80,8 @@ class Identification:
 
 
 def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
-    """Grids, coarsest first: at most `levels`, as many as the grid coarsens into where None."""
+    """Grids, coarsest first: at most `levels`, as many as the grid coarsens into on its ranks where
+    None."""
     found = [finest]
     while levels is None or len(found) < levels:
         coarse = found[-1].coarsen(16)

@@ -284,8 +284,8 @@ class OptimizerSection(Table, kw_only=True):
     levels: Annotated[
         Annotated[int, Meta(ge=1, le=30)] | None,
         Meta(
-            description="grids of nested iteration; default: as many as the grid coarsens into, "
-            "with [time] one"
+            description="grids of nested iteration; default: as many as the grid coarsens into "
+            "(the coarsest has cells of all ranks), with [time] one"
         ),
     ] = None
     memory: Annotated[
