@@ -18,7 +18,7 @@ from petsc4py import PETSc
 
 from npde_opt.aliases import Record
 from npde_opt.curvatures import curvatures
-from npde_opt.errors import collective
+from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import CellProlongation
@@ -190,7 +190,8 @@ def directions(
 class Resume:
     """Where to go on: the level, the optimizer's state there, the gradient norm to which that level
     compares (None: its own first), what the levels before counted, and what was learnt for that
-    level: on which one (None where nothing was kept), and the vectors in its space."""
+    level: on which one (None where nothing was kept), and the vectors in its space. `levels`: how
+    many the run had, which on more ranks may be fewer, on fewer ones more (None: not known)."""
 
     level: int
     state: Callable[[Objective], OptimizerState]
@@ -198,6 +199,7 @@ class Resume:
     spent: Mapping[str, int] = field(default_factory=dict)
     learnt_on: int | None = None
     spectrum: Callable[[ParameterSpace], list[PETSc.Vec]] = lambda space: []
+    levels: int | None = None
 
 
 class Monitor(Protocol):
@@ -250,7 +252,12 @@ def identify(
         SolverError, Interrupted: as the objective and the monitor raise them.
     """
     same(finest.comm, levels, "the number of levels")
-    run = _Levels(grids(finest, levels), build, settings, monitor, resume)
+    before = None if resume is None else resume.levels
+    hierarchy = grids(finest, before or levels)
+    if before is not None and len(hierarchy) < before:
+        allowed = f"as few as the coarsest of {before} grids of the run can be cut into"
+        raise InputError("--resume: ranks a group", finest.comm.size, allowed)
+    run = _Levels(hierarchy, build, settings, monitor, resume)
     try:
         # What one rank raises is raised by its group, before anything is cleaned up together.
         with collective(finest.comm):

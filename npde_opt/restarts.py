@@ -213,6 +213,8 @@ def identify(
         SolverError: where no start came to an end, and as `nested.identify`.
     """
     moves = [_stay, *moves_of(restarts, seed)]
+    if resume is not None and resume.inside is not None:
+        levels = resume.inside.levels or levels
     if len(moves) == 1:
         inside = resume.inside if resume is not None else None
         found = nested.identify(finest, build, settings, levels, monitor, inside)

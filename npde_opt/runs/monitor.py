@@ -310,6 +310,7 @@ class Monitor:
             "ranks": self.world.size,
             "start": place[0],
             "level": place[1],
+            "levels": self._level.levels,
             "iteration": place[2],
             "gradient_reference": self._reference,
             "weight": self.weight,

@@ -167,7 +167,9 @@ class Earlier:
             return [] if learnt is None else list(self._load(learnt, space).values())
 
         spent, reference = self._share(found, "spent"), extra["gradient_reference"]
-        return nested.Resume(level, state, reference, spent, learnt_on, spectrum)
+        return nested.Resume(
+            level, state, reference, spent, learnt_on, spectrum, extra.get("levels")
+        )
 
     def _share(self, found: Checkpoint, key: str) -> dict[str, int]:
         return share(found.extra[key], self.ensemble.across)
