@@ -20,6 +20,7 @@ from npde_opt.aliases import Record
 from npde_opt.curvatures import curvatures
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
+from npde_opt.grids.cuts import fits
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import CellProlongation
 from npde_opt.operators.many import by_parts
@@ -40,6 +41,8 @@ COARSEST_RTOL = 1e-2
 """Of the coarsest grid: its last steps change less than the next grid does. On 18 problems of 32^2
 to 128^2 cells it takes 5 to 25 % fewer products of all grids together, as many on the finest; on
 the grids between 1e-2 costs products of the finest."""
+FEWEST_CELLS = 16
+"""Along an axis of a coarse grid that was halved."""
 FEWEST = {1: 1 << 12, 2: 1 << 12, 3: 1 << 15}
 """Active cells of the coarsest grid that the data's Hessian is learnt on, by dimension: on 32^2
 cells what was learnt of 3,000 data took three times the products of the finest grid that 64^2 took,
@@ -84,7 +87,7 @@ def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
     None."""
     found = [finest]
     while levels is None or len(found) < levels:
-        coarse = found[-1].coarsen(16)
+        coarse = found[-1].coarsen(FEWEST_CELLS)
         if coarse is None:
             break
         found.append(coarse)
@@ -254,16 +257,29 @@ def identify(
     same(finest.comm, levels, "the number of levels")
     before = None if resume is None else resume.levels
     hierarchy = grids(finest, before or levels)
-    if before is not None and len(hierarchy) < before:
-        allowed = f"as few as the coarsest of {before} grids of the run can be cut into"
-        raise InputError("--resume: ranks a group", finest.comm.size, allowed)
-    run = _Levels(hierarchy, build, settings, monitor, resume)
+    skipped = 0
+    if resume is not None and before is not None:
+        skipped = max(before - len(hierarchy), 0)
+        _check_reached(hierarchy[0], resume.level - skipped)
+    run = _Levels(hierarchy, build, settings, monitor, resume, skipped)
     try:
         # What one rank raises is raised by its group, before anything is cleaned up together.
         with collective(finest.comm):
             return run.solve()
     finally:
         run.destroy()
+
+
+def _check_reached(coarsest: Grid, level: int) -> None:
+    """Raises InputError where a resumed run was on a coarser grid than the ranks can have, one of a
+    level below 0."""
+    ranks, shape = coarsest.comm.size, coarsest.shape
+    for _ in range(-level):
+        shape = tuple(n // 2 + n % 2 if n >= 2 * FEWEST_CELLS else n for n in shape)
+    if level < 0:
+        most = next(n for n in range(ranks, 0, -1) if fits(shape, n))
+        allowed = f"a number that grid {shape}, where the run was, can be cut into, such as {most}"
+        raise InputError("--resume: ranks", ranks, allowed)
 
 
 def solves(counted: Mapping[str, int]) -> int:
@@ -302,7 +318,12 @@ def _is_mixed(objective: Objective) -> bool:
 
 
 class _Levels:
-    """One nested iteration; owns the lifts between levels and the spectrum."""
+    """One nested iteration; owns the lifts between levels and the spectrum.
+
+    Args:
+        skipped: coarse grids of the run that is resumed, on more ranks than these can be cut into,
+            from where it needs them no longer. What is told counts them.
+    """
 
     def __init__(
         self,
@@ -311,6 +332,7 @@ class _Levels:
         settings: Settings,
         monitor: Monitor | None,
         resume: Resume | None,
+        skipped: int = 0,
     ):
         self.hierarchy, self.build, self.settings, self.monitor, self.resume = (
             hierarchy,
@@ -319,6 +341,7 @@ class _Levels:
             monitor,
             resume,
         )
+        self.skipped = skipped
         newton = settings.method in NEWTON and settings.learnt > 0
         self.learning = learning(hierarchy) if newton else range(0)
         self.reference = resume.reference if resume else settings.gradient_reference
@@ -332,7 +355,7 @@ class _Levels:
     def solve(self) -> Identification:
         first, history = 0, list[Record]()
         if self.resume is not None:
-            first = self.resume.level
+            first = self.resume.level - self.skipped
             self._recall(first)
         previous: tuple[Objective, PETSc.Vec] | None = None
         for level in range(first, len(self.hierarchy)):
@@ -398,14 +421,14 @@ class _Levels:
     def _minimize(
         self, level: int, objective: Objective, m: PETSc.Vec, given: PETSc.Vec
     ) -> Result:
-        count = len(self.hierarchy)
+        count, number = len(self.hierarchy), level + self.skipped
         rtol, decrement = self.settings.gradient_rtol, self.settings.decrement
         if level < count - 1:
-            coarse = COARSEST_RTOL if level == 0 else COARSE_RTOL
+            coarse = COARSEST_RTOL if number == 0 else COARSE_RTOL
             rtol, decrement = max(rtol, coarse), None
         own = replace(
             self.settings,
-            level=level,
+            level=number,
             gradient_rtol=rtol,
             gradient_reference=self.reference,
             decrement=decrement,
@@ -414,17 +437,17 @@ class _Levels:
             self.monitor.start_level(
                 self.hierarchy[level].shape,
                 space=objective.space,
-                level=level,
-                levels=count,
+                level=number,
+                levels=count + self.skipped,
                 gradient_rtol=rtol,
                 gradient_reference=self.reference,
                 max_iterations=own.max_iterations,
                 spent=self.spent,
-                cells=[grid.active_size for grid in self.hierarchy],
+                cells=[0] * self.skipped + [g.active_size for g in self.hierarchy],
             )
         state = (
             self.resume.state(objective)
-            if self.resume is not None and level == self.resume.level
+            if self.resume is not None and number == self.resume.level
             else None
         )
         return minimize(objective, m, own, self.monitor, state, self.spectrum, given)
@@ -455,7 +478,8 @@ class _Levels:
             )
         noise.destroy()
         if self.monitor is not None:
-            self.monitor.keep_spectrum(objective.space, self.spectrum.vectors, level)
+            number = level + self.skipped
+            self.monitor.keep_spectrum(objective.space, self.spectrum.vectors, number)
         return Counter(objective.counters.snapshot()) - before
 
     def _recall(self, first: int) -> None:
@@ -464,11 +488,12 @@ class _Levels:
         resume = self.resume
         if resume is None or resume.learnt_on is None or not len(self.learning):
             return
-        if resume.learnt_on >= first:
+        learnt_on = resume.learnt_on - self.skipped
+        if not 0 <= learnt_on < first:
             return
         spaces = []
-        self.room = room(self.hierarchy[resume.learnt_on])
-        for level in range(resume.learnt_on, first + 1):
+        self.room = room(self.hierarchy[learnt_on])
+        for level in range(learnt_on, first + 1):
             objective, m = self.build(self.hierarchy[level])
             spaces.append(objective.space)
             m.destroy()

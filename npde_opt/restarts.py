@@ -176,11 +176,13 @@ class Monitor(nested.Monitor, Protocol):
 @dataclass(frozen=True)
 class Resume:
     """Where to go on: starts that have ended, where inside the next one (None: at its beginning),
-    and the minimizers of those that ended, which the caller destroys."""
+    the minimizers of those that ended, which the caller destroys, and how many grids the run had
+    (None: not known)."""
 
     ended: Sequence[Outcome]
     inside: nested.Resume | None
     minimizer: Callable[[int, ParameterSpace], PETSc.Vec]
+    levels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,8 @@ def identify(
         SolverError: where no start came to an end, and as `nested.identify`.
     """
     moves = [_stay, *moves_of(restarts, seed)]
-    if resume is not None and resume.inside is not None:
-        levels = resume.inside.levels or levels
+    if resume is not None:
+        levels = resume.levels or levels
     if len(moves) == 1:
         inside = resume.inside if resume is not None else None
         found = nested.identify(finest, build, settings, levels, monitor, inside)

@@ -108,6 +108,8 @@ class Monitor:
         self._repeated: Place | None = None
         self._place: Place = (None, None, None)
         self._outlook, self._level = Outlook(), Level()
+        self._levels: int | None = None
+        """Of the nested iteration, once it has begun."""
         self._start = self._saved = time.monotonic()
         self._rest = 0.0
         self._signal = 0
@@ -165,7 +167,7 @@ class Monitor:
         self.stop_if_asked()
         self.space = space or self.space
         self._reference, self._spent = gradient_reference, dict(spent or {})
-        self._level = Level(level, levels, tuple(shape))
+        self._level, self._levels = Level(level, levels, tuple(shape)), levels
         grid = Forecast(
             gradient_rtol, gradient_atol, max_iterations, gradient_reference
         )
@@ -310,7 +312,7 @@ class Monitor:
             "ranks": self.world.size,
             "start": place[0],
             "level": place[1],
-            "levels": self._level.levels,
+            "levels": self._levels,
             "iteration": place[2],
             "gradient_reference": self._reference,
             "weight": self.weight,
@@ -362,7 +364,12 @@ class Monitor:
             and self.checkpoint_seconds is not None
             and space is not None
         ):
-            extra = {"identity": self.identity, "weight": self.weight, **counted}
+            extra = {
+                "identity": self.identity,
+                "levels": self._levels,
+                "weight": self.weight,
+                **counted,
+            }
             keep(self.out, space, outcome, m, self.rows, extra)
 
     def keep_spectrum(
@@ -380,7 +387,12 @@ class Monitor:
                 space,
                 state,
                 level,
-                {"identity": self.identity, "level": level},
+                {
+                    "identity": self.identity,
+                    "start": self.start,
+                    "level": level,
+                    "levels": self._levels,
+                },
                 check=self.out.check,
             )
 

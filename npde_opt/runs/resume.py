@@ -133,7 +133,10 @@ class Earlier:
         else:
             monitor.say(f"resuming after start {len(self.ended) - 1}")
         return restarts.Resume(
-            told, inside, lambda start, space: self._load(self.ended[start], space)["m"]
+            told,
+            inside,
+            lambda start, space: self._load(self.ended[start], space)["m"],
+            last.extra.get("levels"),
         )
 
     def _inside(self, found: Checkpoint, monitor: Monitor) -> nested.Resume:
@@ -156,6 +159,11 @@ class Earlier:
                 kept = self.out.file(SPECTRUM), ensemble.space, extra["identity"]
                 learnt = find_checkpoint(*kept, below=level)
         learnt = ensemble.across.bcast(learnt, root=0)
+        # That of an earlier start, or of one with other grids, is not this one's.
+        if learnt and any(
+            learnt.extra.get(k) != extra.get(k) for k in ("start", "levels")
+        ):
+            learnt = None
         # Runs of before did not say on which level they learnt.
         learnt_on = None if learnt is None else learnt.extra.get("level")
 

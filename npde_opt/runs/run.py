@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from mpi4py import MPI
 
@@ -31,7 +32,12 @@ from npde_opt.runs.opened import Opened
 from npde_opt.runs.rehearsal import rehearse
 from npde_opt.runs.report import report
 from npde_opt.runs.resume import Earlier
-from npde_opt.runs.weight import choose_weight
+from npde_opt.runs.weight import choose_weight, rule
+
+if TYPE_CHECKING:
+    from petsc4py import PETSc
+
+    from npde_opt.objective import Objective
 
 
 def open_case(
@@ -138,7 +144,7 @@ class Run(Opened[Case]):
                 asked,
                 self.out,
                 self.ensemble,
-                lambda: case.build(self.grid, self.ensemble),
+                self._built,
             )
         if self.out is not None and self.out.replaces:
             self.monitor.say(f"replaces the earlier run in {self.out.path}")
@@ -160,6 +166,14 @@ class Run(Opened[Case]):
         )
         self.resume = self.before.where_to_go_on(self.monitor) if self.before else None
         self.ready = time.monotonic()
+
+    def _built(self) -> tuple[Objective, PETSc.Vec]:
+        """The objective, by any weight where a rule has yet to choose it."""
+        case = self.case
+        case.weight_override = 1.0 if rule(case) else None
+        found = case.build(self.grid, self.ensemble)
+        case.weight_override = None
+        return found
 
     def _asked(self) -> Asked | None:
         """What is asked of what the data leave open."""

@@ -77,6 +77,23 @@ def test_deviations_samples_and_numbers(tmp_path):
     assert again["eigenvalues_above_1"] == metrics["eigenvalues_above_1"]
 
 
+def test_what_data_leave_open_by_a_weight_that_a_rule_chose(tmp_path):
+    """It was built, to be looked at, before the rule had chosen: an AssertionError."""
+    case = tmp_path / "case.toml"
+    text = CASE.read_text()
+    ruled = text.replace(
+        "[[regularization]]", "[[regularization]]\nweight = 'discrepancy'"
+    )
+    case.write_text(ruled)
+    for out, options in (("whole", ()), ("later", ("--resume",))):
+        if options:
+            identify(1, case, tmp_path / out, *SMALL[:-2])
+        run = identify(1, case, tmp_path / out, *SMALL, *options)
+        metrics = summary(run, tmp_path / out)["metrics"]
+        assert metrics["determined_numbers"] > 0
+        assert metrics["regularization_weight"] > 0
+
+
 def test_an_improper_prior_is_told_before_work_begins(tmp_path):
     text = CASE.read_text()
     start = text.index("[[regularization]]")

@@ -12,6 +12,7 @@ from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.grids import Grid
+from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.run import Run
 
 CASE = """
@@ -89,6 +90,15 @@ def _coarsening(fewest):
     return limited
 
 
+def _ending(begin):
+    def begun(self, number, count):
+        if number == 1:
+            raise Interrupted("enough")
+        return begin(self, number, count)
+
+    return begun
+
+
 def _stopping(monitor, stop):
     watch = type(monitor).__call__
 
@@ -118,8 +128,39 @@ def test_on_more_ranks_than_its_coarsest_grid_has_cells_it_is_told(file):
     out = file.parent / "stopped"
     levels, summary = run(file, out, 16, stop=0)
     assert set(levels) == {0} and summary is None
-    allowed = "as few as the coarsest of 3 grids of the run can be cut into"
-    with pytest.raises(InputError, match=allowed):
+    allowed = r"a number that grid \(16,\), where the run was, can be cut into, such as"
+    with pytest.raises(InputError, match=f"--resume: ranks.*{allowed}"):
         run(file, out, 64, resume=True)
     levels, found = run(file, out, 16, resume=True)
     assert set(levels) == {0, 1, 2} and found is not None
+
+
+@pytest.mark.parallel([1, 2])
+@pytest.mark.parametrize("fewest", [32, 64])
+def test_on_more_ranks_it_goes_on_where_it_needs_coarse_grids_no_longer(file, fewest):
+    levels, whole = run(file, file.parent / "whole", 16)
+    out = file.parent / "stopped"
+    run(file, out, 16, stop=2)
+    resumed, found = run(file, out, fewest, resume=True)
+    assert resumed == levels
+    assert found["objective"] == pytest.approx(whole["objective"], rel=1e-4)
+
+
+STARTS = "[optimizer]\nrestarts = 1\n"
+
+
+@pytest.mark.parallel([1, 2])
+def test_all_starts_have_the_grids_of_the_first(file):
+    """The second start's own grids were others', and what the first had learnt of no use."""
+    if MPI.COMM_WORLD.rank == 0:
+        file.write_text(CASE + STARTS)
+    MPI.COMM_WORLD.Barrier()
+    whole = run(file, file.parent / "whole", 32)
+    out = file.parent / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Monitor, "begin_start", _ending(Monitor.begin_start))
+        levels, summary = run(file, out, 32)
+    assert set(levels) == {0, 1} and summary is None
+    levels, found = run(file, out, 16, resume=True)
+    assert set(levels) == {0, 1}
+    assert found["objective"] == pytest.approx(whole[1]["objective"], rel=1e-8)
