@@ -20,7 +20,7 @@ from npde_opt.aliases import Record
 from npde_opt.curvatures import curvatures
 from npde_opt.errors import InputError, collective
 from npde_opt.grids import Grid
-from npde_opt.grids.cuts import fits
+from npde_opt.grids.cuts import coarser, fits
 from npde_opt.objective import Objective, ObjectiveAt
 from npde_opt.operators import CellProlongation
 from npde_opt.operators.many import by_parts
@@ -41,8 +41,8 @@ COARSEST_RTOL = 1e-2
 """Of the coarsest grid: its last steps change less than the next grid does. On 18 problems of 32^2
 to 128^2 cells it takes 5 to 25 % fewer products of all grids together, as many on the finest; on
 the grids between 1e-2 costs products of the finest."""
-FEWEST_CELLS = 16
-"""Along an axis of a coarse grid that was halved."""
+SHORTEST = 16
+"""Cells along an axis that was halved, at least."""
 FEWEST = {1: 1 << 12, 2: 1 << 12, 3: 1 << 15}
 """Active cells of the coarsest grid that the data's Hessian is learnt on, by dimension: on 32^2
 cells what was learnt of 3,000 data took three times the products of the finest grid that 64^2 took,
@@ -87,10 +87,19 @@ def grids(finest: Grid, levels: int | None = None) -> list[Grid]:
     None."""
     found = [finest]
     while levels is None or len(found) < levels:
-        coarse = found[-1].coarsen(FEWEST_CELLS)
+        coarse = found[-1].coarsen(SHORTEST)
         if coarse is None:
             break
         found.append(coarse)
+    return found[::-1]
+
+
+def shapes(finest: tuple[int, ...], count: int) -> list[tuple[int, ...]]:
+    """Cells along the axes of so many grids, coarsest first, whatever ranks they would be cut
+    into."""
+    found = [finest]
+    while len(found) < count:
+        found.append(coarser(found[-1], SHORTEST))
     return found[::-1]
 
 
@@ -273,10 +282,8 @@ def identify(
 def _check_reached(coarsest: Grid, level: int) -> None:
     """Raises InputError where a resumed run was on a coarser grid than the ranks can have, one of a
     level below 0."""
-    ranks, shape = coarsest.comm.size, coarsest.shape
-    for _ in range(-level):
-        shape = tuple(n // 2 + n % 2 if n >= 2 * FEWEST_CELLS else n for n in shape)
     if level < 0:
+        ranks, shape = coarsest.comm.size, shapes(coarsest.shape, 1 - level)[0]
         most = next(n for n in range(ranks, 0, -1) if fits(shape, n))
         allowed = f"a number that grid {shape}, where the run was, can be cut into, such as {most}"
         raise InputError("--resume: ranks", ranks, allowed)

@@ -79,6 +79,12 @@ def fits(shape: Sequence[int], ranks: int) -> bool:
     return all(min(c) > 0 for c in as_petsc_cuts(shape, ranks))
 
 
+def coarser(shape: Sequence[int], smallest: int) -> tuple[int, ...]:
+    """Cells of a grid merged in pairs along every axis that has at least 2 `smallest` of them, an
+    odd last one kept."""
+    return tuple((n + 1) // 2 if n >= 2 * smallest else n for n in shape)
+
+
 def _parts_2d(shape: Sequence[int], ranks: int) -> tuple[int, ...]:
     x, y = shape
     first = _divisor(ranks, math.sqrt(x * ranks / y))

@@ -22,7 +22,7 @@ from npde_opt.draws import normal_box
 from npde_opt.errors import InputError
 from npde_opt.grids.around import Around
 from npde_opt.grids.boundary import Boundary, boundaries_of
-from npde_opt.grids.cuts import as_petsc_cuts, balanced, fits
+from npde_opt.grids.cuts import as_petsc_cuts, balanced, coarser, fits
 from npde_opt.grids.geometry import AXES, RADIAL_AXES, Geometry, check_radial, edges_of
 from npde_opt.grids.layout import Layout, neighbours
 from npde_opt.grids.scattered import Mask, Scattered, halved, in_boxes
@@ -453,10 +453,10 @@ class Grid:
         """Cells merged in pairs along every axis that has at least 2 `smallest` cells (an odd last
         one is kept); a coarse cell is active where any of its children is. None where no axis is
         long enough, or the ranks are more than it could be cut into."""
-        halve = [n >= 2 * smallest for n in self.shape]
-        shape = [(n + h) // (1 + h) for n, h in zip(self.shape, halve, strict=True)]
-        if not any(halve) or not fits(shape, self.comm.size):
+        shape = coarser(self.shape, smallest)
+        if shape == self.shape or not fits(shape, self.comm.size):
             return None
+        halve = [n < before for n, before in zip(shape, self.shape, strict=True)]
         edges = [
             np.append(e[:-1:2], e[-1]) if h else e
             for e, h in zip(self.edges, halve, strict=True)

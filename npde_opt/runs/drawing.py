@@ -17,7 +17,7 @@ from npde_opt.figures.style import labelled
 from npde_opt.figures.waves import animate_wave, plot_course, plot_snapshots
 from npde_opt.forward import Evolution
 from npde_opt.grids.thinned import Thinned
-from npde_opt.nested import grids
+from npde_opt.nested import shapes
 from npde_opt.restarts import Found
 from npde_opt.runs.attempts import Attempts
 from npde_opt.runs.data_shown import DataShown
@@ -162,13 +162,11 @@ def _intervals(metrics: Record, name: str, count: int) -> np.ndarray | None:
 
 
 def _level_names(on: OnGrid, history: list[dict[str, float]]) -> list[str]:
-    """The cells of the grids of a nested iteration, coarsest first. Collective."""
+    """The cells of the grids of a nested iteration, coarsest first."""
     count = 1 + max((int(row["level"]) for row in history), default=0)
     if count == 1:
         return []
-    return [
-        " x ".join(map(str, grid.shape)) + " cells" for grid in grids(on.grid, count)
-    ]
+    return [" x ".join(map(str, s)) + " cells" for s in shapes(on.grid.shape, count)]
 
 
 def on_values(found: Found) -> dict[str, Coefficient]:

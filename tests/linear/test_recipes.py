@@ -6,7 +6,7 @@ from petsc4py import PETSc
 
 from npde_opt.errors import InputError, SolverError
 from npde_opt.grids import Boundary, Grid
-from npde_opt.linear import RECIPES, LinearSolver
+from npde_opt.linear import RECIPES, LinearSolver, halving
 from npde_opt.linear.direct import direct_options, has_package, is_there
 from npde_opt.linear.geometric import Hierarchy
 from npde_opt.operators.stencils import StencilMatrix
@@ -326,9 +326,12 @@ DOMAINS = {
 
 
 @pytest.mark.parallel([1, 2, 3, 4])
-@pytest.mark.parametrize("velocity", [False, True])
+@pytest.mark.parametrize(
+    "velocity, slab", [(False, halving.SLAB), (True, halving.SLAB), (True, 30)]
+)
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_coarse_matrices_are_galerkin_products(domain, velocity):
+def test_coarse_matrices_are_galerkin_products(domain, velocity, slab, monkeypatch):
+    monkeypatch.setattr(halving, "SLAB", slab)
     shape, sides, share = DOMAINS[domain]
     active = np.random.default_rng(2).random(shape) >= share if share else None
     grid, matrix = problem(

@@ -1,12 +1,12 @@
 """Runs that are resumed on a number of ranks for which the coarsest grid cannot be, or can be, cut:
 on more ranks than cells a grid is not coarsened, here by a limit of cells in place of ranks."""
 
-import argparse
 import contextlib
 import json
 
 import pytest
 from mpi4py import MPI
+from run_options import run_options
 
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
@@ -43,23 +43,14 @@ def file(tmp_path):
     return found
 
 
-def run(file, out, fewest, resume=False, stop=None):
+def run(file, out, fewest, resume=False, stop=None, plot=False):
     """Levels in the history, and the summary; None where it was stopped.
 
     Args:
         fewest: cells that a grid has at least.
         stop: the level whose first iteration is the run's last one.
     """
-    options = argparse.Namespace(
-        case=file,
-        out=out,
-        resume=resume,
-        overwrite=False,
-        plot=False,
-        optimizer=None,
-        levels=None,
-        uncertainty=None,
-    )
+    options = run_options(file, out, resume=resume, plot=plot)
     world = MPI.COMM_WORLD
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Grid, "coarsen", _coarsening(fewest))
@@ -141,8 +132,8 @@ def test_on_more_ranks_it_goes_on_where_it_needs_coarse_grids_no_longer(file, fe
     levels, whole = run(file, file.parent / "whole", 16)
     out = file.parent / "stopped"
     run(file, out, 16, stop=2)
-    resumed, found = run(file, out, fewest, resume=True)
-    assert resumed == levels
+    resumed, found = run(file, out, fewest, resume=True, plot=True)
+    assert resumed == levels and (out / "convergence.png").exists()
     assert found["objective"] == pytest.approx(whole["objective"], rel=1e-4)
 
 

@@ -1,6 +1,5 @@
 """Several starts of a case: stopped in the middle of one and resumed, and what is told of them."""
 
-import argparse
 import contextlib
 import csv
 import io
@@ -9,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from mpi4py import MPI
+from run_options import run_options
 
 from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
@@ -67,16 +67,7 @@ class Stopping(Monitor):
 
 def run(file, out, resume=False, last=10**9):
     """Rows of the history and the summary; None where it was stopped."""
-    options = argparse.Namespace(
-        case=file,
-        out=out,
-        resume=resume,
-        overwrite=False,
-        plot=False,
-        optimizer=None,
-        levels=None,
-        uncertainty=None,
-    )
+    options = run_options(file, out, resume=resume)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stopping, "last", last)
         patch.setattr("npde_opt.runs.run.Monitor", Stopping)
