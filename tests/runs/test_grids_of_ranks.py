@@ -3,6 +3,7 @@ on more ranks than cells a grid is not coarsened, here by a limit of cells in pl
 
 import contextlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from mpi4py import MPI
@@ -12,6 +13,7 @@ from npde_opt.cases import load_case
 from npde_opt.ensemble import Ensemble
 from npde_opt.errors import InputError, Interrupted
 from npde_opt.grids import Grid
+from npde_opt.runs import drawing
 from npde_opt.runs.monitor import Monitor
 from npde_opt.runs.run import Run
 
@@ -135,6 +137,14 @@ def test_on_more_ranks_it_goes_on_where_it_needs_coarse_grids_no_longer(file, fe
     resumed, found = run(file, out, fewest, resume=True, plot=True)
     assert resumed == levels and (out / "convergence.png").exists()
     assert found["objective"] == pytest.approx(whole["objective"], rel=1e-4)
+
+
+def test_figures_name_grids_that_these_ranks_do_not_have(monkeypatch):
+    """The coarsest of three was named as the finest one."""
+    monkeypatch.setattr(Grid, "coarsen", _coarsening(64))
+    on = SimpleNamespace(grid=Grid((64,)))
+    names = drawing._level_names(on, [{"level": 0}, {"level": 2}])
+    assert names == ["16 cells", "32 cells", "64 cells"]
 
 
 STARTS = "[optimizer]\nrestarts = 1\n"
